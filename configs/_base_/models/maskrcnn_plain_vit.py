@@ -1,0 +1,28 @@
+# Mask R-CNN as mmdet defines it; the backbone is a plain ViT, the neck the
+# simple feature pyramid of ViTDet (HaLViT, Sec. 4.2).
+_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+
+# Supplies mmcv's operators where they are not compiled, and our scope.
+custom_imports = dict(imports=['halvit_mm'], allow_failed_imports=False)
+
+model = dict(
+    # The divisor stays 32: the pyramid's level of stride 32 needs it.
+    backbone=dict(
+        _delete_=True,
+        type='halvit_mm.HaLViT',
+        arch='tiny',
+        img_size=224,  # of pretraining; interpolated to the image's grid
+        patch_size=16,
+        out_type='featmap',
+        with_cls_token=False,
+        drop_path_rate=0.1,  # our choice: the paper gives none for COCO
+    ),
+    neck=dict(
+        _delete_=True,
+        type='halvit_mm.SimpleFPN',
+        in_channels=384,
+        out_channels=256,
+        patch_size=16,
+        num_outs=5,
+    ),
+)

@@ -1,0 +1,31 @@
+"""What differs between hosts, and nothing else."""
+
+from .checkpoints import allow_mmengine_checkpoints
+from .host import HostLine, host_lines, missing_host_message
+from .mmcv_ext import ENV_VAR as OPS_ENV_VAR
+from .mmcv_ext import install_mmcv_ext, ops_backend
+
+__all__ = [
+    'OPS_ENV_VAR',
+    'HostLine',
+    'host_lines',
+    'install',
+    'missing_host_message',
+    'ops_backend',
+]
+
+
+def install() -> None:
+    """Make the installed host line usable; safe to call more than once.
+
+    Raises:
+        ImportError: If no host line is installed, with the command that
+            installs one.
+    """
+    install_mmcv_ext()
+    try:
+        allow_mmengine_checkpoints()
+    except ModuleNotFoundError as error:
+        if error.name != 'mmengine':
+            raise
+        raise ImportError(missing_host_message()) from error

@@ -1,0 +1,120 @@
+"""Where ``mmcv._ext`` comes from: compiled, or backed by torchvision.
+
+mmcv's wheels for most torch versions do not exist and compiling it takes a
+quarter of an hour, while Mask R-CNN needs three of its hundred operators. A
+finder in ``sys.meta_path`` supplies a stand-in when, and only when, the real
+extension cannot be imported.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import logging
+import os
+import sys
+import types
+from typing import Callable
+
+__all__ = ['ENV_VAR', 'install_mmcv_ext', 'ops_backend']
+
+NAME = 'mmcv._ext'
+#: ``auto`` (default), ``native`` or ``torchvision``.
+ENV_VAR = 'HALVIT_MM_MMCV_OPS'
+_CHOICES = ('auto', 'native', 'torchvision')
+BUILD_COMMAND = (
+    'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv '
+    'onedl-mmcv'
+)
+
+
+def _choice() -> str:
+    choice = os.environ.get(ENV_VAR, 'auto')
+    if choice not in _CHOICES:
+        raise ValueError(f'{ENV_VAR}={choice!r}: choose one of {_CHOICES}')
+    return choice
+
+
+def _native_spec(path):
+    """The spec of the compiled extension, or None where it does not load."""
+    spec = importlib.machinery.PathFinder.find_spec(NAME, path)
+    if spec is None:
+        return None
+    try:
+        importlib.util.module_from_spec(spec)
+    except ImportError as error:
+        logging.getLogger('halvit_mm').warning(
+            'the compiled %s does not load (%s); torchvision stands in',
+            NAME,
+            error,
+        )
+        return None
+    return spec
+
+
+def _unsupported(name: str) -> Callable:
+    def raise_error(*args, **kwargs):
+        raise NotImplementedError(
+            f'the operator {name!r} needs a compiled mmcv; build it with: '
+            f'{BUILD_COMMAND}'
+        )
+
+    raise_error.__name__ = name
+    return raise_error
+
+
+class _ExtensionModule(types.ModuleType):
+    """``mmcv._ext`` as a module: three operators, an error for the others."""
+
+    def __getattr__(self, name: str):
+        if name.startswith('__'):  # importlib and inspect probe these
+            raise AttributeError(name)
+        # Bound on demand: mmcv looks names up at import, and that must not
+        # import torchvision yet.
+        from . import torchvision_ops
+
+        function = getattr(torchvision_ops, name, None)
+        if name not in torchvision_ops.__all__:
+            function = _unsupported(name)
+        setattr(self, name, function)
+        return function
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != NAME:
+            return None
+        choice = _choice()
+        if choice == 'native':
+            return None  # the next finder, and its error if there is none
+        if choice == 'auto':
+            spec = _native_spec(path)
+            if spec is not None:
+                return spec
+        return importlib.machinery.ModuleSpec(NAME, self)
+
+    def create_module(self, spec):
+        return _ExtensionModule(spec.name)
+
+    def exec_module(self, module) -> None:
+        pass
+
+
+def install_mmcv_ext() -> None:
+    """Register the finder, once, before all others."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def ops_backend() -> str:
+    """Which implementation mmcv's operators have in this process.
+
+    Returns:
+        ``'native'``, ``'torchvision'`` or ``'none'`` (mmcv missing, or
+        ``native`` demanded where nothing is compiled).
+    """
+    try:
+        module = importlib.import_module(NAME)
+    except ImportError:
+        return 'none'
+    is_ours = isinstance(module, _ExtensionModule)
+    return 'torchvision' if is_ours else 'native'

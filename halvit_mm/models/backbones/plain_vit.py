@@ -1,0 +1,328 @@
+"""The skeleton of every plain ViT here, with untied layers.
+
+It is mmpretrain's ViT plus what detection needs: windows, activation
+checkpointing, rectangular position embeddings, freezing that lasts, and
+pretrained weights that are counted when they are loaded.
+"""
+
+from typing import Dict, Optional, Sequence, Tuple, Union
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import ModuleList
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed, to_2tuple
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ...checkpoint import load_pretrained
+from ...registry import MODELS
+from ..layers import GELU_FORMS, EncoderLayer
+
+__all__ = ['PlainViT']
+
+_ARCH_KEYS = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
+
+
+@MODELS.register_module()
+class PlainViT(VisionTransformer):
+    """Untied ViT on the skeleton that HaLViT shares.
+
+    With the default options it computes what mmpretrain's
+    ``VisionTransformer`` computes, from the same state dict.
+
+    Args:
+        arch: ``'tiny'`` (12 layers of width 384), ``'medium'`` (12 of 768),
+            a name of mmpretrain's ``VisionTransformer``, or a dict with
+            ``embed_dims``, ``num_layers``, ``num_heads`` and
+            ``feedforward_channels``.
+        img_size: Height and width in pixels for which position embeddings
+            are learnt; other sizes are interpolated.
+        patch_size: Side of a patch in pixels.
+        out_indices: Layers whose output is returned; negative ones count
+            from the end.
+        frozen_stages: The stem and this many layers are not trained; they
+            stay in eval mode. 0 or less trains everything.
+        drop_rate: Dropout after position embedding, attention and FFN.
+        drop_path_rate: Stochastic depth of the last layer, rising linearly
+            from 0 in the first.
+        attn_drop_rate: Dropout of the attention weights.
+        qkv_bias: Whether q, k and v have biases.
+        norm_cfg: The layers' norm.
+        act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
+        with_cp: Recompute activations in the backward pass: less memory,
+            about a third more time.
+        window_size: Side of attention windows in tokens.
+        window_block_indexes: Layers (from 0) that attend in windows; the
+            others attend to the whole grid.
+        kwargs: ``in_channels, final_norm, out_type, with_cls_token,
+            interpolate_mode, patch_cfg, pre_norm, init_cfg`` of mmpretrain's
+            ``VisionTransformer``. ``init_cfg=dict(type='Pretrained', ...)``
+            is served by :func:`halvit_mm.checkpoint.load_pretrained`.
+
+    Raises:
+        ValueError: For an unknown arch, act or window index, sizes that do
+            not divide, or windows together with a cls token.
+    """
+
+    arch_zoo = {
+        **VisionTransformer.arch_zoo,
+        # HaLViT (Koyun and Toereyin, 2024), Table 1
+        **dict.fromkeys(
+            ['t', 'tiny'],
+            dict(
+                embed_dims=384,
+                num_layers=12,
+                num_heads=6,
+                feedforward_channels=1536,
+            ),
+        ),
+        **dict.fromkeys(
+            ['m', 'medium'],
+            dict(
+                embed_dims=768,
+                num_layers=12,
+                num_heads=12,
+                feedforward_channels=3072,
+            ),
+        ),
+    }
+    layer_cls = EncoderLayer
+
+    def __init__(
+        self,
+        arch: Union[str, Dict[str, int]] = 'medium',
+        img_size: Union[int, Tuple[int, int]] = 224,
+        patch_size: int = 16,
+        out_indices: Union[int, Sequence[int]] = -1,
+        frozen_stages: int = -1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        qkv_bias: bool = True,
+        norm_cfg: Optional[dict] = None,
+        act: str = 'gelu',
+        with_cp: bool = False,
+        window_size: int = 0,
+        window_block_indexes: Sequence[int] = (),
+        **kwargs,
+    ) -> None:
+        settings = self._check_arch(arch)
+        img_size = to_2tuple(img_size)
+        _check_multiple(img_size, patch_size)
+        if act not in GELU_FORMS:
+            raise ValueError(f'act={act!r}: choose one of {list(GELU_FORMS)}')
+        norm_cfg = norm_cfg or dict(type='LN', eps=1e-6)
+        # Without layers: mmpretrain's own would be built and thrown away.
+        super().__init__(
+            arch=dict(settings, num_layers=0),
+            img_size=img_size,
+            patch_size=patch_size,
+            out_indices=0,
+            drop_rate=drop_rate,
+            norm_cfg=norm_cfg,
+            **_without_padding(kwargs),
+        )
+        self.arch_settings = settings
+        self.patch_size = patch_size
+        self.num_layers = settings['num_layers']
+        self.out_indices = _check_indices(
+            'out_indices', out_indices, self.num_layers
+        )
+        self.with_cp = with_cp
+        windowed = self._check_windows(window_size, window_block_indexes)
+        drop_paths = torch.linspace(0, drop_path_rate, self.num_layers)
+        self.layers = ModuleList(
+            self.layer_cls(
+                settings['embed_dims'],
+                settings['num_heads'],
+                settings['feedforward_channels'],
+                norm_cfg=norm_cfg,
+                drop_rate=drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=drop_path.item(),
+                qkv_bias=qkv_bias,
+                act=act,
+                window_size=window_size if i in windowed else 0,
+            )
+            for i, drop_path in enumerate(drop_paths)
+        )
+        self.frozen_stages = frozen_stages
+        if frozen_stages > self.num_layers:
+            raise ValueError(
+                f'frozen_stages={frozen_stages}, but there are only '
+                f'{self.num_layers} layers'
+            )
+        if frozen_stages > 0:
+            self._freeze_stages()
+
+    @classmethod
+    def _check_arch(cls, arch) -> Dict[str, int]:
+        if isinstance(arch, str):
+            if arch.lower() not in cls.arch_zoo:
+                raise ValueError(
+                    f'unknown arch {arch!r}: choose one of '
+                    f'{sorted(cls.arch_zoo)} or give a dict'
+                )
+            return cls.arch_zoo[arch.lower()]
+        missing = [key for key in _ARCH_KEYS if key not in arch]
+        if missing:
+            raise ValueError(
+                f'the arch {dict(arch)} lacks {missing}; it needs '
+                f'{list(_ARCH_KEYS)}'
+            )
+        return arch
+
+    def _check_windows(self, window_size, indexes) -> Sequence[int]:
+        indexes = _check_indices(
+            'window_block_indexes', indexes, self.num_layers
+        )
+        if indexes and window_size < 1:
+            raise ValueError(
+                f'window_block_indexes={indexes} need a window_size of at '
+                f'least 1, not {window_size}'
+            )
+        if indexes and self.cls_token is not None:
+            raise ValueError(
+                'a cls token belongs to no window: set with_cls_token=False'
+            )
+        return indexes
+
+    def init_weights(self) -> None:
+        """Initialise, or load what ``init_cfg`` of type Pretrained names.
+
+        Raises:
+            FileNotFoundError: If there is no such checkpoint.
+            ValueError: If it does not fit the backbone.
+        """
+        cfg = dict(self.init_cfg) if isinstance(self.init_cfg, dict) else {}
+        if cfg.pop('type', None) == 'Pretrained':
+            load_pretrained(self, **cfg)
+            self.is_init = True
+        else:
+            super().init_weights()
+
+    def train(self, mode: bool = True) -> 'PlainViT':
+        """Set the mode; frozen stages stay in eval mode."""
+        super().train(mode)
+        if self.frozen_stages > 0:
+            self._freeze_stages()
+        return self
+
+    def _prepare_pos_embed(self, state_dict, prefix, *args, **kwargs) -> None:
+        # The hook that the base class registers for load_state_dict.
+        self.adapt_state_dict(state_dict, prefix)
+
+    def adapt_state_dict(self, state_dict: dict, prefix: str = '') -> None:
+        """Fit cls token and position embeddings of a checkpoint, in place.
+
+        A cls token that this model lacks is dropped; one that the checkpoint
+        lacks keeps its present value. Position embeddings are interpolated
+        from the checkpoint's grid, ours or a square one, to ours.
+
+        Args:
+            state_dict: Of a ViT; changed.
+            prefix: What this backbone's keys start with.
+
+        Raises:
+            ValueError: If the checkpoint's grid cannot be told.
+        """
+        key = f'{prefix}pos_embed'
+        if key not in state_dict:
+            return
+        cls_key = f'{prefix}cls_token'
+        source = state_dict[key]
+        num_extra = 1 if cls_key in state_dict else 0
+        extra, grid = source[:, :num_extra], source[:, num_extra:]
+        if self.cls_token is None:
+            state_dict.pop(cls_key, None)
+            extra = extra[:, :0]
+        elif not num_extra:
+            state_dict[cls_key] = self.cls_token.detach().clone()
+            extra = self.pos_embed.detach()[:, :1].to(source)
+        shape = self._grid_of(grid.shape[1])
+        if shape != tuple(self.patch_resolution):
+            print_log(
+                f'position embeddings: {shape} -> {self.patch_resolution}',
+                logger='current',
+            )
+            grid = resize_pos_embed(
+                grid, shape, self.patch_resolution, self.interpolate_mode, 0
+            )
+        state_dict[key] = torch.cat((extra, grid), dim=1)
+
+    def _grid_of(self, num_tokens: int) -> Tuple[int, int]:
+        height, width = self.patch_resolution
+        if num_tokens == height * width:
+            return height, width
+        side = round(num_tokens**0.5)
+        if side * side != num_tokens:
+            raise ValueError(
+                f'the checkpoint has {num_tokens} position embeddings: no '
+                f'square grid, nor {height} x {width} as here. Build the '
+                'backbone with the img_size of the checkpoint; the forward '
+                'pass interpolates to any other size'
+            )
+        return side, side
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Extract features.
+
+        Args:
+            x: Images, (B, C, H, W), H and W multiples of the patch size.
+
+        Returns:
+            One tensor per out index: (B, T, D) for ``out_type='raw'``,
+            (B, D, H / patch, W / patch) for ``'featmap'``, else (B, D).
+
+        Raises:
+            ValueError: If H or W is no multiple of the patch size.
+        """
+        _check_multiple(x.shape[2:], self.patch_size)
+        x, hw = self.patch_embed(x)
+        if self.cls_token is not None:
+            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        pos_embed = resize_pos_embed(
+            self.pos_embed,
+            self.patch_resolution,
+            hw,
+            self.interpolate_mode,
+            self.num_extra_tokens,
+        )
+        x = self.pre_norm(self.drop_after_pos(x + pos_embed))
+        outs = []
+        for i, layer in enumerate(self.layers):
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(layer, x, hw, use_reentrant=False)
+            else:
+                x = layer(x, hw)
+            if i == self.num_layers - 1 and self.final_norm:
+                x = self.ln1(x)
+            if i in self.out_indices:
+                outs.append(self._format_output(x, hw))
+        return tuple(outs)
+
+
+def _without_padding(kwargs: dict) -> dict:
+    # mmcv's PatchEmbed would pad odd images silently; sizes are checked.
+    return dict(kwargs, patch_cfg=dict(padding=0, **kwargs.get('patch_cfg', {})))
+
+
+def _check_multiple(size: Sequence[int], patch_size: int) -> None:
+    if any(side % patch_size for side in size):
+        raise ValueError(
+            f'the image size {tuple(size)} is not a multiple of '
+            f'patch_size={patch_size}: resize it, or pad it with '
+            f'data_preprocessor.pad_size_divisor={patch_size}'
+        )
+
+
+def _check_indices(name: str, indices, num_layers: int) -> Sequence[int]:
+    indices = [indices] if isinstance(indices, int) else list(indices)
+    for index in indices:
+        if not -num_layers <= index < num_layers:
+            raise ValueError(
+                f'{name}={indices}: {index} is none of the {num_layers} '
+                f'layers 0 to {num_layers - 1}'
+            )
+    return [index % num_layers for index in indices]

@@ -1,0 +1,16 @@
+"""Layers: plain modules, known to no registry."""
+
+from .attention import SelfAttention, TiedSelfAttention
+from .encoder_layer import EncoderLayer, TiedEncoderLayer
+from .mlp import GELU_FORMS, TiedFFN
+from .tied_linear import TiedLinear
+
+__all__ = [
+    'GELU_FORMS',
+    'EncoderLayer',
+    'SelfAttention',
+    'TiedEncoderLayer',
+    'TiedFFN',
+    'TiedLinear',
+    'TiedSelfAttention',
+]

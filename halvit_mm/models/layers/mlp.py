@@ -1,0 +1,46 @@
+"""The tied feed-forward network."""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ... import ops
+from .tied_linear import TiedLinear
+
+__all__ = ['GELU_FORMS', 'TiedFFN']
+
+#: Name in a config -> the ``approximate`` argument of PyTorch's GELU.
+GELU_FORMS = {'gelu': 'none', 'gelu_tanh': 'tanh'}
+
+
+class TiedFFN(BaseModule):
+    r"""HaLViT's FFN, :math:`W^T gelu(W x + b_1) + b_2` (Eq. 4).
+
+    Args:
+        embed_dims: D.
+        feedforward_channels: Hidden width.
+        act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
+        drop_rate: Dropout of the output.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        feedforward_channels: int,
+        act: str = 'gelu',
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.approximate = GELU_FORMS[act]
+        self.tied = TiedLinear(embed_dims, feedforward_channels)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x: (B, T, D). Returns: (B, T, D)."""
+        y = ops.tied_ffn(
+            x,
+            self.tied.weight,
+            self.tied.bias,
+            self.tied.transposed_bias,
+            self.approximate,
+        )
+        return self.drop(y)
