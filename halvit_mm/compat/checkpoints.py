@@ -21,11 +21,13 @@ def allow_mmengine_checkpoints() -> None:
 
     core = getattr(np, '_core', None) or np.core
     numbers = (np.float32, np.float64, np.int32, np.int64, np.bool_)
-    torch.serialization.add_safe_globals([
-        HistoryBuffer,
-        np.ndarray,
-        np.dtype,
-        core.multiarray._reconstruct,
-        core.multiarray.scalar,
-        *{type(np.dtype(number)) for number in numbers},
-    ])
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            np.ndarray,
+            np.dtype,
+            core.multiarray._reconstruct,
+            core.multiarray.scalar,
+            *{type(np.dtype(number)) for number in numbers},
+        ]
+    )

@@ -25,14 +25,16 @@ __all__ = [
 
 
 def get_compiler_version() -> str:
-    return 'n/a'  # mmcv's collect_env asks; nothing was compiled
-
-
-def get_compiling_cuda_version() -> str:
+    """Returns: No compiler: mmcv's ``collect_env`` asks."""
     return 'n/a'
 
 
-@functools.lru_cache(maxsize=None)
+def get_compiling_cuda_version() -> str:
+    """Returns: No CUDA version, as above."""
+    return 'n/a'
+
+
+@functools.cache
 def _log_first_use() -> None:
     logging.getLogger('halvit_mm').info(
         'mmcv has no compiled operators: NMS and RoIAlign run on torchvision'

@@ -305,7 +305,9 @@ class PlainViT(VisionTransformer):
 
 def _without_padding(kwargs: dict) -> dict:
     # mmcv's PatchEmbed would pad odd images silently; sizes are checked.
-    return dict(kwargs, patch_cfg=dict(padding=0, **kwargs.get('patch_cfg', {})))
+    return dict(
+        kwargs, patch_cfg=dict(padding=0, **kwargs.get('patch_cfg', {}))
+    )
 
 
 def _check_multiple(size: Sequence[int], patch_size: int) -> None:

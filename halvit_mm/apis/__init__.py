@@ -1,0 +1,16 @@
+"""What the tools call: configs, runs, reports."""
+
+from .coco_summary import coco_summary, print_coco_summary
+from .config import load_config
+from .model_info import model_info, print_model_info
+from .run import test, train
+
+__all__ = [
+    'coco_summary',
+    'load_config',
+    'model_info',
+    'print_coco_summary',
+    'print_model_info',
+    'test',
+    'train',
+]

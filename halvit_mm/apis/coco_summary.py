@@ -1,0 +1,105 @@
+"""COCO's averages of a result file, without rounding."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Dict, Optional, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+try:  # the extra `coco`: the same figures, many times faster
+    from faster_coco_eval import COCO
+    from faster_coco_eval import COCOeval_faster as COCOeval
+except ImportError:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+__all__ = ['coco_summary', 'print_coco_summary']
+
+#: Name -> IoU threshold (None: mean of 0.50 to 0.95) and area range.
+_ITEMS = {
+    'AP': (None, 'all'),
+    'AP50': (0.5, 'all'),
+    'AP75': (0.75, 'all'),
+    'AP_small': (None, 'small'),
+    'AP_medium': (None, 'medium'),
+    'AP_large': (None, 'large'),
+}
+
+
+def coco_summary(
+    ann_file: str,
+    result_file: str,
+    iou_type: str = 'bbox',
+    max_dets: int = 100,
+    classes: Optional[Sequence[str]] = None,
+) -> Dict[str, float]:
+    """Average precision of detections in COCO's result format.
+
+    Args:
+        ann_file: COCO annotations.
+        result_file: Detections as mmdet's metric writes them.
+        iou_type: ``'bbox'`` or ``'segm'``.
+        max_dets: Detections counted per image. COCO's own figure takes 100;
+            all averages here use the same number.
+        classes: Names of the classes that count, all by default.
+
+    Returns:
+        ``AP, AP50, AP75, AP_small, AP_medium, AP_large`` from 0 to 1, -1
+        where there is no such object.
+    """
+    results = json.loads(Path(result_file).read_text())
+    if iou_type == 'segm':
+        # As the host: areas come from the masks, not from the boxes.
+        results = [
+            {k: v for k, v in result.items() if k != 'bbox'}
+            for result in results
+        ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(ann_file)
+        if not results:
+            return dict.fromkeys(_ITEMS, 0.0)
+        evaluation = COCOeval(truth, truth.loadRes(results), iou_type)
+        evaluation.params.maxDets = [max_dets]
+        if classes is not None:
+            evaluation.params.catIds = truth.getCatIds(list(classes))
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return {
+        name: _mean_precision(evaluation, *item)
+        for name, item in _ITEMS.items()
+    }
+
+
+def _mean_precision(evaluation: COCOeval, iou_threshold, area: str) -> float:
+    params = evaluation.params
+    # (IoU thresholds, recalls, classes, areas, max_dets)
+    precision = evaluation.eval['precision']
+    precision = precision[:, :, :, params.areaRngLbl.index(area), 0]
+    if iou_threshold is not None:
+        precision = precision[np.isclose(params.iouThrs, iou_threshold)]
+    precision = precision[precision > -1]
+    return float(precision.mean()) if precision.size else -1.0
+
+
+def print_coco_summary(
+    summary: Dict[str, Dict[str, float]], max_dets: int = 100
+) -> None:
+    """Print a table of :func:`coco_summary`'s figures.
+
+    Args:
+        summary: ``'bbox'`` or ``'segm'`` -> figures.
+        max_dets: As they were computed with.
+    """
+    table = Table(
+        title=f'COCO average precision, {max_dets} detections an image'
+    )
+    table.add_column('')
+    for name in _ITEMS:
+        table.add_column(name, justify='right')
+    for kind, figures in summary.items():
+        table.add_row(kind, *(f'{figures[name]:.6f}' for name in _ITEMS))
+    Console(width=100).print(table)

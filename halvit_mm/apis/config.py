@@ -1,0 +1,168 @@
+"""Configs: loaded, and completed by what the command line says."""
+
+import json
+from pathlib import Path
+from typing import Iterator, Optional
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import find_latest_checkpoint
+
+__all__ = ['AMP_CHOICES', 'load_config']
+
+AMP_CHOICES = ('fp16', 'bf16')
+_DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def load_config(
+    path: str,
+    cfg_options: Optional[dict] = None,
+    work_dir: Optional[str] = None,
+    amp: Optional[str] = None,
+    resume: Optional[str] = None,
+    launcher: str = 'none',
+) -> Config:
+    """Load a config and apply a command line to it.
+
+    Two options reach further than their key: ``data_root`` moves every data
+    set and evaluator, and ``classes=auto`` takes the class names from the
+    training annotations and sets ``num_classes`` in every head.
+
+    Args:
+        path: Config file.
+        cfg_options: Dotted key -> value.
+        work_dir: Output folder; by default the config's, else
+            ``work_dirs/<name of the config>``.
+        amp: ``'fp16'`` (GPU), ``'bf16'`` or None.
+        resume: ``'auto'`` for the latest checkpoint of the work directory, a
+            path, or None.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Returns:
+        The config, ready for mmengine's Runner.
+
+    Raises:
+        FileNotFoundError: If there is nothing to resume from.
+        ValueError: If an option cannot be applied.
+    """
+    cfg = Config.fromfile(path)
+    options = dict(cfg_options or {})
+    old_root = cfg.get('data_root') or _first_root(cfg)
+    cfg.merge_from_dict(options)
+    if 'data_root' in options:
+        _move_data(cfg, old_root or '', str(options['data_root']))
+    if cfg.get('classes') == 'auto':
+        _apply_classes(cfg)
+    cfg.work_dir = (
+        work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
+    )
+    cfg.launcher = launcher
+    if amp:
+        _apply_amp(cfg, amp)
+    if resume:
+        _apply_resume(cfg, resume)
+    if launcher != 'none' and not torch.cuda.is_available():
+        # MMDistributedDataParallel would be given a GPU's number otherwise.
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+        )
+    return cfg
+
+
+def _datasets(cfg: Config) -> Iterator[ConfigDict]:
+    """Yields: The config of every data set, those inside wrappers too."""
+    for name in _DATALOADERS:
+        dataset = (cfg.get(name) or {}).get('dataset')
+        while dataset and 'dataset' in dataset:
+            dataset = dataset['dataset']
+        if dataset:
+            yield dataset
+
+
+def _evaluators(cfg: Config) -> Iterator[ConfigDict]:
+    for name in ('val_evaluator', 'test_evaluator'):
+        evaluators = cfg.get(name) or []
+        if isinstance(evaluators, dict):
+            evaluators = [evaluators]
+        yield from evaluators
+
+
+def _first_root(cfg: Config) -> Optional[str]:
+    roots = [d.get('data_root') for d in _datasets(cfg)]
+    return next(filter(None, roots), None)
+
+
+def _move_data(cfg: Config, old: str, new: str) -> None:
+    """Move every path under ``old`` to ``new``; others were set by name."""
+    old_prefix, new_prefix = old.rstrip('/') + '/', new.rstrip('/') + '/'
+    for dataset in _datasets(cfg):
+        if dataset.get('data_root') == old:
+            dataset.data_root = new_prefix
+    for evaluator in _evaluators(cfg):
+        ann_file = evaluator.get('ann_file') or ''
+        if ann_file.startswith(old_prefix):
+            evaluator.ann_file = new_prefix + ann_file[len(old_prefix) :]
+
+
+def _apply_classes(cfg: Config) -> None:
+    dataset = next(_datasets(cfg))
+    path = Path(dataset.get('data_root') or '') / dataset['ann_file']
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'classes=auto reads the training annotations, but there is no '
+            f'{path}'
+        )
+    categories = json.loads(path.read_text())['categories']
+    names = [category['name'] for category in categories]
+    if len(set(names)) != len(names) or not names:
+        raise ValueError(f'{path} has no distinct class names: {names}')
+    for dataset in _datasets(cfg):
+        dataset['metainfo'] = dict(classes=tuple(names))
+    _set_num_classes(cfg.model, len(names))
+
+
+def _set_num_classes(node, num_classes: int) -> None:
+    """Set ``num_classes`` wherever a head of the model has one."""
+    if isinstance(node, dict):
+        if 'num_classes' in node:
+            node['num_classes'] = num_classes
+        for child in node.values():
+            _set_num_classes(child, num_classes)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            _set_num_classes(child, num_classes)
+
+
+def _apply_amp(cfg: Config, amp: str) -> None:
+    if amp not in AMP_CHOICES:
+        raise ValueError(f'amp={amp!r}: choose one of {AMP_CHOICES}')
+    if amp == 'bf16':
+        cfg.optim_wrapper.type = 'halvit_mm.BFloat16OptimWrapper'
+        return
+    if not torch.cuda.is_available():
+        raise ValueError('--amp fp16 needs a GPU; --amp bf16 runs on any CPU')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.dtype = 'float16'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _apply_resume(cfg: Config, resume: str) -> None:
+    if resume == 'auto':
+        checkpoint = find_latest_checkpoint(cfg.work_dir)
+        if checkpoint is None:
+            raise FileNotFoundError(
+                f'--resume: there is no checkpoint in {cfg.work_dir}; drop '
+                '--resume to start anew, or name the folder with --work-dir'
+            )
+    else:
+        checkpoint = resume
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(f'--resume: there is no {checkpoint}')
+    cfg.resume = True
+    cfg.load_from = checkpoint
+    # What is resumed holds all weights; the pretrained file may be gone.
+    backbone = cfg.model.get('backbone') or {}
+    if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
+        backbone.init_cfg = None

@@ -1,0 +1,184 @@
+"""What a model weighs and computes."""
+
+import copy
+from collections import Counter
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from .fake_data import fake_batch, image_size
+
+__all__ = [
+    'PartInfo',
+    'build_model',
+    'count_parameters',
+    'model_info',
+    'print_model_info',
+]
+
+_CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_ATTENTION = '_scaled_dot_product'
+
+
+class PartInfo(NamedTuple):
+    """One part of a model, or all of it.
+
+    Attributes:
+        name: Name of the part.
+        stored: Parameters, each counted once.
+        effective: Parameters that a network without tying or sharing would
+            need for the same layers: each weight counted at every use.
+        megabytes: Size of the weights in a file, 10^6 bytes.
+        macs: Multiply-adds of an image, without the attention matmuls.
+        attention_macs: Multiply-adds of the two attention matmuls.
+    """
+
+    name: str
+    stored: int
+    effective: int
+    megabytes: float
+    macs: int
+    attention_macs: int
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Args: cfg: A config. Returns: Its model, not initialised."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = copy.deepcopy(cfg.model)
+    if 'data_preprocessor' in cfg:  # as mmengine's Runner does
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return MODELS.build(model)
+
+
+def count_parameters(module: nn.Module) -> Tuple[int, int]:
+    """Stored and effective parameters.
+
+    A module that uses its ``weight`` more than once says so by
+    ``num_uses``.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        The two counts.
+    """
+    stored = sum(p.numel() for p in module.parameters())
+    again = sum(
+        (m.num_uses - 1) * m.weight.numel()
+        for m in module.modules()
+        if hasattr(m, 'num_uses')
+    )
+    return stored, stored + again
+
+
+def _cpu_attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _count_flops(model: nn.Module, cfg: Config, size) -> FlopCounterMode:
+    # FlopCounterMode counts 2 per multiply-add; it does not know the
+    # attention kernel of CPUs.
+    counter = FlopCounterMode(
+        display=False, custom_mapping={_CPU_ATTENTION: _cpu_attention_flops}
+    )
+    batch = fake_batch(cfg, size, num_images=1)
+    data = model.eval().data_preprocessor(batch, False)
+    with torch.no_grad(), counter:
+        model(**data, mode='tensor')
+    return counter
+
+
+def _split(flops: Dict) -> Tuple[int, int]:
+    attention = sum(n for op, n in flops.items() if _ATTENTION in str(op))
+    return (sum(flops.values()) - attention) // 2, attention // 2
+
+
+def _flops_of(module: nn.Module, key: str, counts: Dict) -> Counter:
+    """FLOPs by operator; of a module never called, those of its children."""
+    if key in counts:
+        return Counter(counts[key])
+    children = module.named_children()
+    parts = (_flops_of(m, f'{key}.{name}', counts) for name, m in children)
+    return sum(parts, Counter())
+
+
+def model_info(
+    cfg: Config, size: Optional[Tuple[int, int]] = None
+) -> List[PartInfo]:
+    """Parameters, file size and multiply-adds, part by part.
+
+    Computed on the CPU with random weights. The heads' multiply-adds of a
+    two-stage detector depend on the number of proposals.
+
+    Args:
+        cfg: Of any detector or classifier here.
+        size: Height and width in pixels; by default what the config tests
+            with.
+
+    Returns:
+        One entry per child of the model that holds parameters, and last the
+        model itself.
+    """
+    model = build_model(cfg)
+    counts = _count_flops(model, cfg, size or image_size(cfg))
+    counts = counts.get_flop_counts()
+    root = type(model).__name__
+    parts = [(name, m, f'{root}.{name}') for name, m in model.named_children()]
+    rows = []
+    for name, module, key in [*parts, ('total', model, 'Global')]:
+        stored, effective = count_parameters(module)
+        if stored:
+            state = module.state_dict().values()
+            size_bytes = sum(t.numel() * t.element_size() for t in state)
+            macs, attention_macs = _split(_flops_of(module, key, counts))
+            rows.append(
+                PartInfo(
+                    name,
+                    stored,
+                    effective,
+                    size_bytes / 1e6,
+                    macs,
+                    attention_macs,
+                )
+            )
+    return rows
+
+
+def print_model_info(
+    title: str, size: Tuple[int, int], rows: List[PartInfo]
+) -> None:
+    """Print :func:`model_info`'s rows as a table.
+
+    Args:
+        title: Above the table.
+        size: Height and width in pixels.
+        rows: To print.
+    """
+    table = Table(title=f'{title}, one image of {size[0]} x {size[1]}')
+    for column in (
+        'part',
+        'stored parameters',
+        'effective parameters',
+        'file MB',
+        'multiply-adds G',
+        'with attention G',
+    ):
+        table.add_column(
+            column, justify='left' if not table.columns else 'right'
+        )
+    for row in rows:
+        table.add_row(
+            row.name,
+            f'{row.stored:,}',
+            f'{row.effective:,}',
+            f'{row.megabytes:.1f}',
+            f'{row.macs / 1e9:.2f}',
+            f'{(row.macs + row.attention_macs) / 1e9:.2f}',
+        )
+    Console(width=110).print(table)

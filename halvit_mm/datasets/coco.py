@@ -1,0 +1,78 @@
+"""mmdet's COCO data set with checks that come before the first step."""
+
+from pathlib import Path
+from typing import List
+
+from mmdet.datasets import CocoDataset as MMDetCocoDataset
+from mmdet.datasets.api_wrappers import COCO
+
+from ..registry import DATASETS
+
+__all__ = ['CocoDataset']
+
+
+class _CheckedCOCO(COCO):
+    """COCO's index; a class name that it does not know is an error."""
+
+    def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()):
+        wanted = list(cat_names)
+        ids = super().get_cat_ids(wanted, list(sup_names), list(cat_ids))
+        found = [self.cats[i]['name'] for i in ids]
+        if wanted and found != wanted:
+            raise ValueError(_class_message(wanted, self.cats.values()))
+        return ids
+
+
+def _class_message(wanted: List[str], categories) -> str:
+    names = [category['name'] for category in categories]
+    unknown = [name for name in wanted if name not in names]
+    problem = (
+        f'the annotation file has no classes {unknown}'
+        if unknown
+        else 'the classes stand in another order in the annotation file'
+    )
+    return (
+        f'{problem}.\n  classes of the config:   {wanted}\n'
+        f'  classes of the JSON:     {names}\n'
+        'Take them from the JSON with `--cfg-options classes=auto`, which '
+        'also sets num_classes in every head'
+    )
+
+
+@DATASETS.register_module()
+class CocoDataset(MMDetCocoDataset):
+    """COCO detection, read as mmdet reads it, with errors that say why.
+
+    Args: As for ``mmdet.CocoDataset``.
+
+    Raises:
+        FileNotFoundError: If the annotation file, the image folder or its
+            first image is missing.
+        ValueError: If the classes are not those of the annotation file, or
+            stand in another order (labels would be exchanged).
+    """
+
+    COCOAPI = _CheckedCOCO
+
+    def load_data_list(self) -> List[dict]:
+        """Returns: One dict an image, as mmdet's."""
+        hint = (
+            'set the folder with `--cfg-options data_root=...`; it holds '
+            'the annotation files and image folders that the config names'
+        )
+        if not Path(self.ann_file).is_file():
+            raise FileNotFoundError(
+                f'there is no annotation file {self.ann_file}; {hint}'
+            )
+        folder = self.data_prefix['img']
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(
+                f'there is no image folder {folder}; {hint}'
+            )
+        data_list = super().load_data_list()
+        if data_list and not Path(data_list[0]['img_path']).is_file():
+            raise FileNotFoundError(
+                f'{self.ann_file} names {data_list[0]["img_path"]}, which '
+                f'does not exist; {hint}'
+            )
+        return data_list

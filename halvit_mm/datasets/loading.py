@@ -1,0 +1,64 @@
+"""Loading of images, with the path in every complaint."""
+
+import logging
+from typing import Optional
+
+import cv2
+from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
+from mmengine.logging import print_log
+
+from ..registry import TRANSFORMS
+
+__all__ = ['LoadImageFromFile']
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(MMCVLoadImageFromFile):
+    """mmcv's loader; an image that cannot be decoded is skipped or an error.
+
+    Args:
+        max_broken: Images that may be skipped, counted in each worker
+            process. 0, for evaluation, makes the first one an error.
+        kwargs: As for ``mmcv.LoadImageFromFile``.
+    """
+
+    def __init__(self, max_broken: int = 0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.max_broken = max_broken
+        self.broken = []
+
+    def transform(self, results: dict) -> Optional[dict]:
+        """Load ``results['img_path']``.
+
+        Args:
+            results: Of the data set.
+
+        Returns:
+            The results with ``img``, (H, W, 3), or None for an image that is
+            skipped: the data set then takes another one.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it cannot be decoded and no more may be skipped.
+        """
+        try:
+            return super().transform(results)
+        except FileNotFoundError:
+            raise
+        except (AssertionError, OSError, ValueError, cv2.error) as error:
+            return self._skip(results['img_path'], error)
+
+    def _skip(self, path: str, error: Exception) -> None:
+        if path not in self.broken:
+            self.broken.append(path)
+        if len(self.broken) > self.max_broken:
+            raise ValueError(
+                f'cannot decode {len(self.broken)} image(s), '
+                f'{self.max_broken} may be skipped: {self.broken}'
+            ) from error
+        print_log(
+            f'cannot decode {path}: skipped '
+            f'({len(self.broken)} of at most {self.max_broken})',
+            logger='current',
+            level=logging.WARNING,
+        )

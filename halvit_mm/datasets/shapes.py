@@ -1,0 +1,169 @@
+"""The demo's data: circles, squares and triangles, drawn from a seed.
+
+Two sets come from the same brush: photos of several objects with COCO
+annotations for detection, and crops of one object in folders by class for
+pretraining. Every image, polygon, area and box follows from the seed.
+"""
+
+import json
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+__all__ = ['CLASSES', 'draw_detection_split', 'draw_folder_split']
+
+CLASSES = ('circle', 'square', 'triangle')
+#: Corners of a polygon, and the angle of the first when it stands upright;
+#: a circle is a polygon of many corners.
+_CORNERS = {'circle': 32, 'square': 4, 'triangle': 3}
+_UPRIGHT = {'circle': 0.0, 'square': np.pi / 4, 'triangle': -np.pi / 2}
+_TILT = np.deg2rad(20)  # at most, to either side
+_RADIUS = (12, 26)  # pixels from the centre to a corner
+_NOISE = 8.0  # standard deviation, of 255 grey levels
+
+
+def _polygon(rng, name: str, centre, radius: float) -> np.ndarray:
+    """Returns: Corners (K, 2), x and y in pixels, slightly tilted."""
+    corners = _CORNERS[name]
+    turn = _UPRIGHT[name] + rng.uniform(-_TILT, _TILT)
+    angles = turn + np.arange(corners) * 2 * np.pi / corners
+    offsets = np.stack((np.cos(angles), np.sin(angles)), axis=1)
+    return np.round(centre + radius * offsets, 2)
+
+
+def _ground(rng, size: int) -> np.ndarray:
+    """Returns: Dark, noisy, unevenly lit ground, (size, size, 3), float."""
+    light = rng.normal(0, _NOISE, (4, 4, 3))
+    light = cv2.resize(light, (size, size), interpolation=cv2.INTER_CUBIC)
+    return rng.uniform(40, 110) + light + rng.normal(0, _NOISE, light.shape)
+
+
+def _paint(rng, image: np.ndarray, mask: np.ndarray) -> None:
+    """Fill the mask, in place, with a bright and noisy colour."""
+    colour = rng.uniform(130, 255, 3)
+    image[mask] = colour + rng.normal(0, _NOISE, (mask.sum(), 3))
+
+
+def _rle(polygon: np.ndarray, size: int) -> dict:
+    return coco_mask.frPyObjects([polygon.ravel().tolist()], size, size)[0]
+
+
+def _place(rng, size: int, taken: List[Tuple[np.ndarray, float]]):
+    """Returns: A centre and radius clear of the others, or None."""
+    for _ in range(20):
+        radius = rng.uniform(*_RADIUS)
+        centre = rng.uniform(radius + 1, size - radius - 1, 2)
+        if all(
+            np.hypot(*(centre - other)) > radius + reach + 2
+            for other, reach in taken
+        ):
+            return centre, radius
+    return None
+
+
+def _draw(rng, size: int, names: List[str]) -> Tuple[np.ndarray, List[dict]]:
+    """Returns: An image (size, size, 3), uint8, and its annotations."""
+    image, taken, annotations = _ground(rng, size), [], []
+    for name in names:
+        place = _place(rng, size, taken)
+        if place is None:
+            continue
+        taken.append(place)
+        polygon = _polygon(rng, name, *place)
+        rle = _rle(polygon, size)
+        # Painted from COCO's own rasterisation: image and mask agree exactly.
+        _paint(rng, image, coco_mask.decode(rle).astype(bool))
+        annotations.append(
+            dict(
+                category_id=CLASSES.index(name) + 1,
+                segmentation=[polygon.ravel().tolist()],
+                area=float(coco_mask.area(rle)),
+                bbox=coco_mask.toBbox(rle).tolist(),
+                iscrowd=0,
+            )
+        )
+    return image.clip(0, 255).astype(np.uint8), annotations
+
+
+def draw_detection_split(
+    root: Path,
+    split: str,
+    num_images: int,
+    size: int = 128,
+    seed: int = 0,
+    max_objects: int = 4,
+) -> Dict:
+    """Draw images of up to ``max_objects`` objects, with COCO annotations.
+
+    Writes ``<root>/<split>/*.png`` and ``<root>/annotations/<split>.json``.
+    About one image in twenty shows the ground alone.
+
+    Args:
+        root: Folder of the data set.
+        split: For example ``'train'``.
+        num_images: Number of images.
+        size: Height and width in pixels.
+        seed: What everything follows from.
+        max_objects: Most objects in an image.
+
+    Returns:
+        The annotations as written.
+    """
+    rng = np.random.default_rng(seed)
+    folder = Path(root) / split
+    folder.mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    for image_id in range(1, num_images + 1):
+        empty = rng.random() < 0.05
+        count = 0 if empty else rng.integers(1, max_objects + 1)
+        image, objects = _draw(rng, size, rng.choice(CLASSES, count).tolist())
+        file_name = f'{image_id:06d}.png'
+        cv2.imwrite(str(folder / file_name), image)
+        images.append(
+            dict(id=image_id, file_name=file_name, height=size, width=size)
+        )
+        for annotation in objects:
+            annotation.update(id=len(annotations) + 1, image_id=image_id)
+            annotations.append(annotation)
+    coco = dict(
+        info=dict(description=f'shapes, seed {seed}'),
+        images=images,
+        annotations=annotations,
+        categories=[
+            dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)
+        ],
+    )
+    path = Path(root) / 'annotations' / f'{split}.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(coco))
+    return coco
+
+
+def draw_folder_split(
+    root: Path,
+    split: str,
+    num_images: int,
+    size: int = 64,
+    seed: int = 0,
+) -> None:
+    """Draw images of one object each, in one folder a class.
+
+    Writes ``<root>/<split>/<class>/*.png``, the classes in turn.
+
+    Args:
+        root: Folder of the data set.
+        split: For example ``'train'``.
+        num_images: Number of images of all classes together.
+        size: Height and width in pixels.
+        seed: What everything follows from.
+    """
+    rng = np.random.default_rng(seed)
+    for index in range(num_images):
+        name = CLASSES[index % len(CLASSES)]
+        folder = Path(root) / split / name
+        folder.mkdir(parents=True, exist_ok=True)
+        image, _ = _draw(rng, size, [name])
+        cv2.imwrite(str(folder / f'{index:06d}.png'), image)

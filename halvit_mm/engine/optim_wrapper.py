@@ -1,0 +1,34 @@
+"""Mixed precision in bfloat16, on any device."""
+
+from contextlib import contextmanager
+
+import torch
+from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from ..registry import OPTIM_WRAPPERS
+
+__all__ = ['BFloat16OptimWrapper']
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Autocast to bfloat16 without loss scaling.
+
+    bfloat16 has float32's range, so nothing needs scaling; mmengine's
+    ``AmpOptimWrapper`` would scale all the same and refuses CPUs.
+
+    Args: As for ``mmengine.optim.OptimWrapper``.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module):
+        """Args: model: What runs inside. Yields: Nothing."""
+        with (
+            super().optim_context(model),
+            torch.autocast(
+                torch.device(get_device()).type, dtype=torch.bfloat16
+            ),
+        ):
+            yield

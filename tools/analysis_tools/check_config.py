@@ -1,0 +1,50 @@
+"""Check that configs load, build, and survive one step on noise."""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from halvit_mm.apis import load_config
+from halvit_mm.apis.check import check_config
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', nargs='+', help='config file(s)')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        default=None,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='size of the noise in pixels; small by default',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to override, key=value',
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    failures = 0
+    for path in args.config:
+        try:
+            losses = check_config(
+                load_config(path, args.cfg_options), args.shape
+            )
+        except Exception as error:  # reported for each config, then failed
+            failures += 1
+            print(f'FAILED {path}: {type(error).__name__}: {error}')
+        else:
+            text = ', '.join(f'{k} {v:.3f}' for k, v in losses.items())
+            print(f'ok     {path}: {text}')
+    sys.exit(failures > 0)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,39 @@
+"""Print parameters, file size and multiply-adds of a config's model."""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from halvit_mm.apis import load_config, model_info, print_model_info
+from halvit_mm.apis.fake_data import image_size
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', nargs='+', help='config file(s)')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='image size in pixels; by default what the config tests with',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='settings to override, key=value',
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    for path in args.config:
+        cfg = load_config(path, args.cfg_options)
+        size = tuple(args.shape) if args.shape else image_size(cfg)
+        print_model_info(path, size, model_info(cfg, size))
+
+
+if __name__ == '__main__':
+    main()
