@@ -6,11 +6,13 @@ registries. Import it before ``mmdet.models``; configs do so through
 ``custom_imports``.
 """
 
+from importlib.util import find_spec
+
 from . import compat
+from .version import __version__
 
-compat.install()
-
-from . import registry  # noqa: E402, F401
-from .version import __version__  # noqa: E402
+if find_spec('mmengine') is not None:  # without it only the doctor works
+    compat.install()
+    from . import registry  # noqa: F401
 
 __all__ = ['__version__']

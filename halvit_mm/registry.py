@@ -5,17 +5,20 @@ example ``type='halvit_mm.HaLViT'``. The modules behind a node are imported
 when it is first asked, so that ``import halvit_mm`` stays light.
 """
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import Registry
+from .compat import missing_host_message
+
+try:
+    from mmengine import registry as mmengine_registry
+except ModuleNotFoundError as error:
+    raise ImportError(missing_host_message()) from error
 
 __all__ = ['DATASETS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS']
 
 
-def _child(parent: Registry, location: str) -> Registry:
-    return Registry(
+def _child(
+    parent: mmengine_registry.Registry, location: str
+) -> mmengine_registry.Registry:
+    return mmengine_registry.Registry(
         parent.name,
         parent=parent,
         scope='halvit_mm',
@@ -23,7 +26,7 @@ def _child(parent: Registry, location: str) -> Registry:
     )
 
 
-MODELS = _child(MMENGINE_MODELS, 'models')
-DATASETS = _child(MMENGINE_DATASETS, 'datasets')
-TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'datasets')
-OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'engine')
+MODELS = _child(mmengine_registry.MODELS, 'models')
+DATASETS = _child(mmengine_registry.DATASETS, 'datasets')
+TRANSFORMS = _child(mmengine_registry.TRANSFORMS, 'datasets')
+OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, 'engine')

@@ -9,6 +9,7 @@ model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[64.0, 64.0, 64.0]),
     backbone=dict(
         arch=dict(
+            _delete_=True,
             embed_dims=192,
             num_layers=4,
             num_heads=3,
@@ -24,26 +25,26 @@ model = dict(
             '--work-dir work_dirs/demo/pretrain',
         ),
     ),
-    neck=dict(in_channels=192, patch_size=8, out_channels=128),
+    neck=dict(in_channels=192, patch_size=8, out_channels=64),
     # Narrower heads and fewer samples than for COCO: minutes on two cores.
-    rpn_head=dict(in_channels=128, feat_channels=128),
+    rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=128),
+        bbox_roi_extractor=dict(out_channels=64),
         bbox_head=dict(
-            in_channels=128, fc_out_channels=256, num_classes=num_classes
+            in_channels=64, fc_out_channels=256, num_classes=num_classes
         ),
-        mask_roi_extractor=dict(out_channels=128),
+        mask_roi_extractor=dict(out_channels=64),
         mask_head=dict(
             num_convs=2,
-            in_channels=128,
-            conv_out_channels=128,
+            in_channels=64,
+            conv_out_channels=64,
             num_classes=num_classes,
         ),
     ),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=500, max_per_img=100),
-        rcnn=dict(sampler=dict(num=64)),
+        rcnn=dict(sampler=dict(num=48)),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=500, max_per_img=100), rcnn=dict(max_per_img=20)

@@ -21,6 +21,7 @@ def load_config(
     amp: Optional[str] = None,
     resume: Optional[str] = None,
     launcher: str = 'none',
+    read_data: bool = True,
 ) -> Config:
     """Load a config and apply a command line to it.
 
@@ -37,6 +38,8 @@ def load_config(
         resume: ``'auto'`` for the latest checkpoint of the work directory, a
             path, or None.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        read_data: Whether ``classes=auto`` is followed; without, the data
+            need not be there.
 
     Returns:
         The config, ready for mmengine's Runner.
@@ -51,7 +54,7 @@ def load_config(
     cfg.merge_from_dict(options)
     if 'data_root' in options:
         _move_data(cfg, old_root or '', str(options['data_root']))
-    if cfg.get('classes') == 'auto':
+    if read_data and cfg.get('classes') == 'auto':
         _apply_classes(cfg)
     cfg.work_dir = (
         work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'

@@ -16,16 +16,6 @@ __all__ = [
 
 
 def install() -> None:
-    """Make the installed host line usable; safe to call more than once.
-
-    Raises:
-        ImportError: If no host line is installed, with the command that
-            installs one.
-    """
+    """Make the installed host line usable; safe to call more than once."""
     install_mmcv_ext()
-    try:
-        allow_mmengine_checkpoints()
-    except ModuleNotFoundError as error:
-        if error.name != 'mmengine':
-            raise
-        raise ImportError(missing_host_message()) from error
+    allow_mmengine_checkpoints()

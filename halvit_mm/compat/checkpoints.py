@@ -11,11 +11,21 @@ import torch
 __all__ = ['allow_mmengine_checkpoints']
 
 
+def _history_method(owner: type, name: str):
+    """What ``getattr`` may do in a checkpoint: name a buffer's statistic."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise ValueError(f'a checkpoint asks for {owner!r}.{name}')
+    return getattr(owner, name)
+
+
 def allow_mmengine_checkpoints() -> None:
     """Announce to torch the classes that a checkpoint of mmengine holds.
 
     They are data containers: the history buffer and numpy's arrays, scalars
-    and number types. Nothing that could call a function is on the list.
+    and number types. The buffer names its statistics by ``getattr``, for
+    which a function stands in that can reach nothing else.
     """
     from mmengine.logging.history_buffer import HistoryBuffer
 
@@ -24,6 +34,7 @@ def allow_mmengine_checkpoints() -> None:
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
+            (_history_method, 'builtins.getattr'),
             np.ndarray,
             np.dtype,
             core.multiarray._reconstruct,

@@ -1,4 +1,4 @@
-"""Check that configs load, build, and survive one step on noise."""
+"""Check that configs load, build, and survive steps on noise."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from mmengine.config import DictAction
 
 from halvit_mm.apis import load_config
 from halvit_mm.apis.check import check_config
+from halvit_mm.apis.config import AMP_CHOICES
 
 
 def parse_args():
@@ -20,6 +21,9 @@ def parse_args():
         metavar=('HEIGHT', 'WIDTH'),
         help='size of the noise in pixels; small by default',
     )
+    parser.add_argument('--images', type=int, default=2, help='images a step')
+    parser.add_argument('--steps', type=int, default=1, help='steps')
+    parser.add_argument('--amp', choices=AMP_CHOICES, help='mixed precision')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -34,15 +38,19 @@ def main():
     failures = 0
     for path in args.config:
         try:
-            losses = check_config(
-                load_config(path, args.cfg_options), args.shape
+            cfg = load_config(
+                path, args.cfg_options, amp=args.amp, read_data=False
             )
+            check = check_config(cfg, args.shape, args.images, args.steps)
         except Exception as error:  # reported for each config, then failed
             failures += 1
             print(f'FAILED {path}: {type(error).__name__}: {error}')
         else:
-            text = ', '.join(f'{k} {v:.3f}' for k, v in losses.items())
-            print(f'ok     {path}: {text}')
+            text = ', '.join(f'{k} {v:.3f}' for k, v in check.losses.items())
+            print(
+                f'ok     {path}: {check.seconds:.2f} s a step, '
+                f'peak {check.peak_gib:.1f} GiB, {text}'
+            )
     sys.exit(failures > 0)
 
 

@@ -30,7 +30,7 @@ def parse_args():
 def main():
     args = parse_args()
     for path in args.config:
-        cfg = load_config(path, args.cfg_options)
+        cfg = load_config(path, args.cfg_options, read_data=False)
         size = tuple(args.shape) if args.shape else image_size(cfg)
         print_model_info(path, size, model_info(cfg, size))
 

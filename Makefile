@@ -1,0 +1,43 @@
+# Everything on a fresh machine: `make demo`, `make test`.
+# PYTHON picks the interpreter, for example `make setup PYTHON=python3.12`.
+PYTHON ?= python3
+VENV := .venv
+VENV_OPENMMLAB := .venv-openmmlab
+
+.PHONY: setup demo test test-openmmlab lint format clean
+
+setup: $(VENV)/.ready
+
+# One environment for each host line; a second run reuses it as long as the
+# requirements are the same. The hosts ask for the desktop OpenCV, which needs
+# libGL: the last two lines leave only the headless one.
+$(VENV)/.ready: LINE = onedl
+$(VENV_OPENMMLAB)/.ready: LINE = openmmlab
+%/.ready: pyproject.toml constraints.txt setup.py
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --upgrade pip
+	$*/bin/python -m pip install --progress-bar off --quiet -c constraints.txt -e '.[$(LINE),coco,dev]'
+	$*/bin/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
+	$*/bin/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless
+	$*/bin/python -m halvit_mm.doctor
+	touch $@
+
+demo: $(VENV)/.ready
+	$(VENV)/bin/python tools/demo.py
+
+test: $(VENV)/.ready
+	$(VENV)/bin/python -m pytest
+
+test-openmmlab: $(VENV_OPENMMLAB)/.ready
+	$(VENV_OPENMMLAB)/bin/python -m pytest
+
+lint: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.ready
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) $(VENV_OPENMMLAB) work_dirs data/shapes

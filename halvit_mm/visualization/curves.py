@@ -1,0 +1,70 @@
+"""Loss and score curves from mmengine's ``scalars.json``."""
+
+import json
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from matplotlib.figure import Figure
+
+__all__ = ['draw_curves', 'read_scalars']
+
+#: Scores worth a curve; whatever of them is in the file is drawn.
+_SCORES = {
+    'coco/bbox_mAP': 'box AP',
+    'coco/segm_mAP': 'mask AP',
+    'accuracy/top1': 'top-1 accuracy, %',
+}
+
+Series = List[Tuple[float, float]]
+
+
+def read_scalars(path: str) -> Dict[str, Series]:
+    """Read what mmengine logged.
+
+    Args:
+        path: ``<work_dir>/<time>/vis_data/scalars.json``, one JSON a line.
+
+    Returns:
+        Name -> pairs of step and value.
+
+    Raises:
+        ValueError: If there is nothing to read.
+    """
+    series: Dict[str, Series] = {}
+    for line in Path(path).read_text().splitlines():
+        record = json.loads(line)
+        for name, value in record.items():
+            if isinstance(value, (int, float)) and 'step' in record:
+                series.setdefault(name, []).append((record['step'], value))
+    if not series:
+        raise ValueError(f'{path} holds no scalars')
+    return series
+
+
+def draw_curves(path: str, out: str) -> None:
+    """Draw the training loss and the validation scores.
+
+    Args:
+        path: As for :func:`read_scalars`.
+        out: PNG file.
+    """
+    series = read_scalars(path)
+    losses = sorted(name for name in series if name.startswith('loss'))
+    scores = [name for name in _SCORES if name in series]
+    figure = Figure(figsize=(10, 3.6), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    for name in losses:
+        left.plot(
+            *zip(*series[name]), label=name, lw=2 if name == 'loss' else 1
+        )
+    for name in scores:
+        right.plot(*zip(*series[name]), marker='o', label=_SCORES[name])
+    left.set(xlabel='step', title='training loss')
+    right.set(xlabel='epoch', title='validation')
+    for axes, names in ((left, losses), (right, scores)):
+        axes.grid(alpha=0.3)
+        axes.set_ylim(bottom=0)
+        if names:
+            axes.legend(fontsize=8)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)

@@ -1,0 +1,170 @@
+"""COCO data: complaints before the first step, broken images, empty ones."""
+
+import json
+import shutil
+
+import pytest
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS
+
+from halvit_mm.datasets.shapes import CLASSES, draw_detection_split
+
+NUM_IMAGES = 6
+ANN_FILE = 'annotations/train.json'
+
+
+@pytest.fixture
+def root(tmp_path):
+    draw_detection_split(tmp_path, 'train', NUM_IMAGES, size=64, seed=0)
+    return tmp_path
+
+
+def build(root, classes=CLASSES, max_broken=0, **kwargs):
+    return DATASETS.build(
+        dict(
+            type='halvit_mm.CocoDataset',
+            data_root=str(root),
+            ann_file=ANN_FILE,
+            data_prefix=dict(img='train/'),
+            metainfo=dict(classes=classes),
+            pipeline=[
+                dict(
+                    type='halvit_mm.LoadImageFromFile', max_broken=max_broken
+                ),
+                dict(
+                    type='mmdet.LoadAnnotations',
+                    with_bbox=True,
+                    with_mask=True,
+                ),
+                dict(type='mmdet.PackDetInputs', meta_keys=('img_path',)),
+            ],
+            **kwargs,
+        )
+    )
+
+
+def paths(dataset):
+    """The image that each index really gives."""
+    return [sample['data_samples'].img_path for sample in dataset]
+
+
+def edit_json(root, function):
+    path = root / ANN_FILE
+    content = json.loads(path.read_text())
+    function(content)
+    path.write_text(json.dumps(content))
+
+
+def test_good_data_load(root):
+    dataset = build(root)
+    assert len(dataset) == NUM_IMAGES
+    truth = json.loads((root / ANN_FILE).read_text())
+    sample = dataset[0]
+    assert sample['inputs'].shape == (3, 64, 64)
+    labels = sample['data_samples'].gt_instances.labels.tolist()
+    own = [a for a in truth['annotations'] if a['image_id'] == 1]
+    assert labels == [a['category_id'] - 1 for a in own]
+
+
+def test_some_of_the_classes_will_do(root):
+    classes = (CLASSES[0], CLASSES[2])
+    assert build(root, classes).metainfo['classes'] == classes
+
+
+@pytest.mark.parametrize(
+    ('classes', 'problem'),
+    [
+        (('circle', 'sqare'), r"has no classes \['sqare'\]"),
+        (CLASSES[::-1], 'in another order'),
+    ],
+)
+def test_classes_of_config_and_json_differ(root, classes, problem):
+    with pytest.raises(ValueError, match=problem) as info:
+        build(root, classes)
+    message = str(info.value)
+    assert str(list(classes)) in message
+    assert str(list(CLASSES)) in message
+    assert 'classes=auto' in message
+
+
+@pytest.mark.parametrize('missing', [ANN_FILE, 'train', 'train/000001.png'])
+def test_missing_file_is_named_with_the_cure(root, missing):
+    path = root / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(FileNotFoundError) as info:
+        build(root)
+    assert str(path) in str(info.value)
+    assert 'data_root=' in str(info.value)
+
+
+@pytest.fixture(params=[b'no picture', b''], ids=['garbage', 'empty file'])
+def break_images(root, request):
+    """A function that spoils images by number and returns their paths."""
+
+    def apply(*numbers):
+        spoilt = [root / f'train/{number:06d}.png' for number in numbers]
+        for path in spoilt:
+            path.write_bytes(request.param)
+        return list(map(str, spoilt))
+
+    return apply
+
+
+@pytest.fixture
+def log(caplog):
+    """What mmengine's logger says; it propagates to no other."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_broken_image_is_skipped_in_training(root, break_images, log):
+    (broken,) = break_images(2)
+    dataset = build(root, max_broken=1)
+    for _ in range(2):  # met again it is still one broken image
+        found = paths(dataset)
+        assert len(found) == NUM_IMAGES
+        assert broken not in found
+    assert f'cannot decode {broken}' in log.text
+    assert '1 of at most 1' in log.text
+
+
+def test_too_many_broken_images_are_an_error(root, break_images):
+    broken = break_images(2, 4)
+    with pytest.raises(ValueError, match='1 may be skipped') as info:
+        paths(build(root, max_broken=1))
+    assert all(path in str(info.value) for path in broken)
+
+
+def test_broken_image_is_an_error_in_evaluation(root, break_images):
+    (broken,) = break_images(2)
+    dataset = build(root, test_mode=True)
+    assert dataset[0]['data_samples'].img_path.endswith('000001.png')
+    with pytest.raises(ValueError, match='cannot decode') as info:
+        dataset[1]
+    assert broken in str(info.value)
+
+
+def test_missing_image_is_never_skipped(root):
+    (root / 'train/000002.png').unlink()
+    with pytest.raises(FileNotFoundError, match='000002.png'):
+        paths(build(root, max_broken=5))
+
+
+@pytest.mark.parametrize('filter_empty_gt', [False, True])
+def test_images_without_objects(root, filter_empty_gt):
+    def empty_first_image(content):
+        content['annotations'] = [
+            a for a in content['annotations'] if a['image_id'] != 1
+        ]
+
+    edit_json(root, empty_first_image)
+    dataset = build(root, filter_cfg=dict(filter_empty_gt=filter_empty_gt))
+    found = [path.endswith('000001.png') for path in paths(dataset)]
+    assert len(found) == NUM_IMAGES - filter_empty_gt
+    assert any(found) == (not filter_empty_gt)
+    if not filter_empty_gt:
+        instances = dataset[0]['data_samples'].gt_instances
+        assert instances.bboxes.shape == (0, 4)
+        assert len(instances.masks) == 0

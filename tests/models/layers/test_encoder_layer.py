@@ -1,0 +1,169 @@
+"""The encoder layer: its formula, its start, and its optimiser's groups."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import build_optim_wrapper
+from torch.testing import assert_close
+
+from halvit_mm.models.layers import (
+    EncoderLayer,
+    TiedEncoderLayer,
+    TiedLinear,
+)
+from tests.helpers import assert_one_owner, num_params, randomise
+
+from .references import attention
+
+CLASSES = [EncoderLayer, TiedEncoderLayer]
+D, HEADS, HIDDEN = 24, 3, 40
+NORM = dict(type='LN', eps=1e-6)
+
+
+def build(cls, **kwargs):
+    return cls(D, HEADS, HIDDEN, norm_cfg=NORM, **kwargs)
+
+
+def ffn_matrices(layer):
+    """``W1, b1, W2, b2`` as an untied FFN has them."""
+    if isinstance(layer, TiedEncoderLayer):
+        tied = layer.ffn.tied
+        return tied.weight, tied.bias, tied.weight.T, tied.transposed_bias
+    first, second = layer.ffn.layers[0][0], layer.ffn.layers[1]
+    return first.weight, first.bias, second.weight, second.bias
+
+
+def reference(layer, x, approximate='none'):
+    norm1, norm2 = (
+        lambda t, n=n: F.layer_norm(t, (D,), n.weight, n.bias, 1e-6)
+        for n in (layer.ln1, layer.ln2)
+    )
+    w1, b1, w2, b2 = ffn_matrices(layer)
+    x = x + attention(layer.attn, norm1(x))
+    hidden = F.gelu(norm2(x) @ w1.T + b1, approximate=approximate)
+    return x + hidden @ w2.T + b2
+
+
+def reload(layer):
+    layer.load_state_dict(randomise(build(type(layer))).state_dict())
+    return layer
+
+
+def init_weights(layer):
+    layer.init_weights()
+    return layer
+
+
+CHANGES = {
+    'none': lambda layer: layer,
+    'init_weights': init_weights,
+    'deepcopy': copy.deepcopy,
+    'load_state_dict': reload,
+    'to': lambda layer: layer.to(torch.float64),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES)
+@pytest.mark.parametrize('cls', CLASSES)
+def test_equals_its_formula(cls, change):
+    layer = CHANGES[change](randomise(build(cls))).eval()
+    assert_one_owner(layer)
+    x = torch.randn(2, 6, D).to(layer.ln1.weight)
+    expected = reference(layer, x)
+    assert_close(layer(x, (2, 3)), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_gelu_has_two_forms(cls):
+    x = torch.randn(2, 6, D)
+    erf = randomise(build(cls)).eval()
+    tanh = build(cls, act='gelu_tanh').eval()
+    tanh.load_state_dict(erf.state_dict())
+    expected = reference(tanh, x, approximate='tanh')
+    assert_close(tanh(x, (2, 3)), expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(tanh(x, (2, 3)), erf(x, (2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_drop_path_skips_whole_branches(cls):
+    layer = randomise(build(cls, drop_path_rate=0.5)).train()
+    x = torch.randn(1, 6, D).expand(64, -1, -1)
+    y = layer(x, (2, 3)).detach()
+    distinct = torch.unique(y.round(decimals=3), dim=0)
+    # none, attention alone, FFN alone, both
+    assert len(distinct) == 4
+    skipped = (y == x).all(dim=(1, 2)).sum().item()
+    assert 5 <= skipped <= 30  # 16 expected of 64, std 3.5
+    layer.eval()
+    assert_close(layer(x, (2, 3)), reference(layer, x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_dropout_acts_in_training_only(cls):
+    layer = randomise(build(cls, drop_rate=0.5))
+    x = torch.randn(1, 6, D)
+    layer.attn.eval()  # so that only the FFN's is seen
+    assert not torch.allclose(layer(x, (2, 3)), reference(layer, x))
+    layer.eval()
+    assert_close(layer(x, (2, 3)), reference(layer, x), atol=1e-4, rtol=1e-4)
+
+
+def test_parameter_counts():
+    # biases of q, k, v, out (4 D), of the FFN (hidden + D), two norms (4 D)
+    vectors = 4 * D + HIDDEN + D + 4 * D
+    untied, tied = map(build, CLASSES)
+    assert num_params(untied) == 4 * D * D + 2 * D * HIDDEN + vectors
+    assert num_params(tied) == 2 * D * D + D * HIDDEN + vectors
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_the_ffn_starts_xavier_with_small_biases(cls):
+    layer = build(cls)
+    layer.init_weights()
+    bound = math.sqrt(6 / (D + HIDDEN))
+    w1, b1, w2, b2 = ffn_matrices(layer)
+    for weight in (w1, w2):
+        assert 0.95 * bound < weight.abs().max() <= bound
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+    for bias in (b1, b2):
+        assert 1e-7 < bias.std() < 2e-6
+
+
+def test_three_matrices_are_tied():
+    tied = [
+        m
+        for m in build(TiedEncoderLayer).modules()
+        if isinstance(m, TiedLinear)
+    ]
+    assert [tuple(m.weight.shape) for m in tied] == [
+        (D, D),
+        (D, D),
+        (HIDDEN, D),
+    ]
+    assert all(m.num_uses == 2 for m in tied)
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_only_matrices_are_decayed(cls):
+    layer = build(cls)
+    names = {n.rsplit('.', 1)[-1] for n, _ in layer.named_parameters()}
+    assert names == {'weight', 'bias'}
+    wrapper = build_optim_wrapper(
+        layer,
+        dict(
+            optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+            paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0),
+        ),
+    )
+    decays = {
+        id(param): group['weight_decay']
+        for group in wrapper.optimizer.param_groups
+        for param in group['params']
+    }
+    for name, param in layer.named_parameters():
+        expected = 0.0 if param.ndim == 1 else 0.05
+        assert decays.pop(id(param)) == expected, name
+    assert not decays

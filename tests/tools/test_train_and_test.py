@@ -1,0 +1,139 @@
+"""The tools as a user calls them, on tiny data."""
+
+import contextlib
+import io
+import json
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .conftest import run, tool
+
+DETECTOR = 'configs/demo/maskrcnn_halvit_shapes.py'
+
+
+def log_of(work_dir):
+    return ''.join(p.read_text() for p in work_dir.glob('*/*.log'))
+
+
+def reference_stats(ann_file, result_file, iou_type):
+    results = json.loads(result_file.read_text())
+    if iou_type == 'segm':
+        for result in results:
+            result.pop('bbox')
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(ann_file))
+        evaluation = COCOeval(truth, truth.loadRes(results), iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats[:6]
+
+
+def test_pretraining_feeds_detection(pretrained, detected):
+    saved = torch.load(pretrained / 'epoch_1.pth', weights_only=True)
+    assert saved['meta']['epoch'] == 1
+    log = log_of(detected)
+    assert 'loaded 100.0% of the bytes of HaLViT' in log
+    assert 'BFloat16OptimWrapper' in log
+
+
+def test_evaluation_equals_pycocotools(shapes, detected, tmp_path):
+    output = tool(
+        'test',
+        DETECTOR,
+        detected / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'data_root={shapes}/detection',
+        'model.test_cfg.rcnn.score_thr=0.0',  # untrained: keep something
+    ).stdout
+    summary = json.loads((tmp_path / 'coco_summary.json').read_text())
+    logged = json.loads(next(tmp_path.glob('*/*.json')).read_text())
+    ann_file = shapes / 'detection/annotations/val.json'
+    host_names = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+    for kind in ('bbox', 'segm'):
+        stats = reference_stats(
+            ann_file, tmp_path / f'results.{kind}.json', kind
+        )
+        assert list(summary[kind].values()) == pytest.approx(stats, abs=1e-6)
+        for name, value in zip(host_names, stats):
+            assert logged[f'coco/{kind}_{name}'] == round(value, 3)
+        assert f'{summary[kind]["AP"]:.6f}' in output
+
+
+def test_classifier_is_tested_by_the_same_tool(shapes, pretrained, tmp_path):
+    output = tool(
+        'test',
+        'configs/demo/halvit_shapes.py',
+        pretrained / 'epoch_1.pth',
+        '--amp',
+        'bf16',
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'data_root={shapes}/classification',
+    ).stdout
+    assert 'accuracy/top1' in output
+
+
+def test_resume_goes_on_from_the_last_epoch(detection_options, detected):
+    args = [DETECTOR, '--work-dir', detected, '--resume']
+    options = ['--cfg-options', *detection_options, 'train_cfg.max_epochs=2']
+    output = tool('train', *args, *options).stdout
+    assert 'resumed epoch: 1' in output
+    assert 'Epoch(train) [1]' not in output
+    assert (detected / 'epoch_2.pth').is_file()
+
+
+def test_pictures(shapes, detected, tmp_path):
+    results = tmp_path / 'results.json'
+    results.write_text(
+        json.dumps(
+            [dict(image_id=1, category_id=1, bbox=[9, 9, 30, 30], score=0.9)]
+        )
+    )
+    data = shapes / 'detection'
+    for name, args in {
+        'draw_detections': (
+            data / 'annotations/val.json',
+            data / 'val',
+            results,
+        ),
+        'draw_curves': (detected,),
+    }.items():
+        out = tmp_path / f'{name}.png'
+        tool(f'analysis_tools/{name}', *args, '--out', out)
+        assert out.read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['--resume'], '--resume: there is no checkpoint in'),
+        (
+            ['--cfg-options', 'data_root=nowhere'],
+            'there is no annotation file nowhere/annotations/train.json',
+        ),
+    ],
+)
+def test_errors_reach_the_screen(args, message, tmp_path):
+    options = ['model.backbone.init_cfg=None']
+    if '--cfg-options' not in args:
+        args = [*args, '--cfg-options']
+    result = tool(
+        'train', DETECTOR, '--work-dir', tmp_path, *args, *options, check=False
+    )
+    assert result.returncode != 0
+    assert message in result.stdout
+
+
+def test_scripts_print_their_usage():
+    for script in ('dist_train', 'dist_test', 'slurm_train', 'slurm_test'):
+        result = run('bash', f'tools/{script}.sh', check=False)
+        assert result.returncode != 0
+        assert f'{script}.sh' in result.stdout
+        assert 'CONFIG' in result.stdout

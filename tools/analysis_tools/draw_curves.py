@@ -1,0 +1,26 @@
+"""Draw the loss and score curves of a training run."""
+
+import argparse
+from pathlib import Path
+
+from halvit_mm.visualization import draw_curves
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('work_dir', help='of tools/train.py')
+    parser.add_argument('--out', default='curves.png', help='PNG file')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    logs = sorted(Path(args.work_dir).glob('*/vis_data/scalars.json'))
+    if not logs:
+        raise FileNotFoundError(f'{args.work_dir} has no training log')
+    draw_curves(str(logs[-1]), args.out)
+    print(args.out)
+
+
+if __name__ == '__main__':
+    main()
