@@ -3,9 +3,10 @@
 from .coco_summary import coco_summary, print_coco_summary
 from .config import load_config
 from .model_info import model_info, print_model_info
-from .run import test, train
+from .run import build_runner, test, train
 
 __all__ = [
+    'build_runner',
     'coco_summary',
     'load_config',
     'model_info',

@@ -101,7 +101,7 @@ def _move_data(cfg: Config, old: str, new: str) -> None:
     """Move every path under ``old`` to ``new``; others were set by name."""
     old_prefix, new_prefix = old.rstrip('/') + '/', new.rstrip('/') + '/'
     for dataset in _datasets(cfg):
-        if dataset.get('data_root') == old:
+        if (dataset.get('data_root') or '').rstrip('/') == old.rstrip('/'):
             dataset.data_root = new_prefix
     for evaluator in _evaluators(cfg):
         ann_file = evaluator.get('ann_file') or ''
@@ -110,7 +110,9 @@ def _move_data(cfg: Config, old: str, new: str) -> None:
 
 
 def _apply_classes(cfg: Config) -> None:
-    dataset = next(_datasets(cfg))
+    dataset = next(_datasets(cfg), {})
+    if 'ann_file' not in dataset:
+        raise ValueError('classes=auto needs COCO annotations for training')
     path = Path(dataset.get('data_root') or '') / dataset['ann_file']
     if not path.is_file():
         raise FileNotFoundError(

@@ -15,10 +15,18 @@ from mmengine.runner import Runner
 
 from .coco_summary import coco_summary, print_coco_summary
 
-__all__ = ['test', 'train']
+__all__ = ['build_runner', 'test', 'train']
 
 
-def _build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config, its process group started where needed.
+
+    Args:
+        cfg: From :func:`halvit_mm.apis.load_config`.
+
+    Returns:
+        mmengine's runner.
+    """
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         # mmengine's launcher asks for a GPU before it starts any backend.
         if not dist.is_initialized():
@@ -37,7 +45,7 @@ def train(cfg: Config) -> Runner:
     Returns:
         The runner, after training.
     """
-    runner = _build_runner(cfg)
+    runner = build_runner(cfg)
     runner.train()
     return runner
 
@@ -70,7 +78,7 @@ def test(
     )
     if is_coco:
         evaluator.setdefault('outfile_prefix', f'{cfg.work_dir}/results')
-    runner = _build_runner(cfg)
+    runner = build_runner(cfg)
     if amp:
         dtype = dict(fp16=torch.float16, bf16=torch.bfloat16)[amp]
         device_type = torch.device(get_device()).type

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional
 
 import torch
 from mmengine.logging import print_log
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,22 +32,34 @@ def read_state_dict(path: str) -> StateDict:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}')
-    if str(path).endswith('.safetensors'):
-        return load_file(path)
+    content = _read(path)
+    for key in ('state_dict', 'model'):
+        if isinstance(content, dict):
+            content = content.get(key, content)
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} holds no weights but {type(content)}')
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(f'{path} holds no weights; keys: {list(content)[:9]}')
+    return {k.removeprefix('module.'): v for k, v in tensors.items()}
+
+
+def _read(path: str):
+    """Returns: What the file holds; data only."""
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        if str(path).endswith('.safetensors'):
+            return load_file(path)
+        return torch.load(path, map_location='cpu', weights_only=True)
     except UnpicklingError as error:
         raise ValueError(
             f'{path} is not a plain checkpoint: {error}. If you trust it, '
             'load it with torch.load(..., weights_only=False) and save its '
             'state dict alone'
         ) from error
-    for key in ('state_dict', 'model'):
-        content = content.get(key, content)
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise ValueError(f'{path} holds no weights; keys: {list(content)[:9]}')
-    return {k.removeprefix('module.'): v for k, v in tensors.items()}
+    except (EOFError, OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f'{path} is damaged or incomplete: {error}'
+        ) from error
 
 
 def _missing_file_message(checkpoint: str, made_by: Optional[str]) -> str:

@@ -21,9 +21,11 @@ NAME = 'mmcv._ext'
 #: ``auto`` (default), ``native`` or ``torchvision``.
 ENV_VAR = 'HALVIT_MM_MMCV_OPS'
 _CHOICES = ('auto', 'native', 'torchvision')
+# Without isolation the build sees torch and compiles; a wheel in pip's cache
+# may be the pure one.
 BUILD_COMMAND = (
-    'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv '
-    'onedl-mmcv'
+    'pip install --no-build-isolation --no-cache-dir --force-reinstall '
+    '--no-deps onedl-mmcv (with FORCE_CUDA=1 for GPUs)'
 )
 
 

@@ -45,7 +45,8 @@ def build(root, classes=CLASSES, max_broken=0, **kwargs):
 
 def paths(dataset):
     """The image that each index really gives."""
-    return [sample['data_samples'].img_path for sample in dataset]
+    samples = (dataset[i]['data_samples'] for i in range(len(dataset)))
+    return [sample.img_path for sample in samples]
 
 
 def edit_json(root, function):
@@ -67,8 +68,15 @@ def test_good_data_load(root):
 
 
 def test_some_of_the_classes_will_do(root):
-    classes = (CLASSES[0], CLASSES[2])
-    assert build(root, classes).metainfo['classes'] == classes
+    dataset = build(root, (CLASSES[0], CLASSES[2]))
+    labels = {1: 0, 3: 1}  # category of the JSON -> label
+    truth = json.loads((root / ANN_FILE).read_text())['annotations']
+    found = [
+        label for i in range(len(dataset)) for label in dataset.get_cat_ids(i)
+    ]
+    assert set(found) == {0, 1}
+    categories = [a['category_id'] for a in truth]
+    assert found == [labels[c] for c in categories if c in labels]
 
 
 @pytest.mark.parametrize(

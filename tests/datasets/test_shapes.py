@@ -93,5 +93,5 @@ def test_some_images_are_empty_and_none_is_crowded(drawn):
 def test_folders_hold_every_class_in_turn(tmp_path):
     draw_folder_split(tmp_path, 'train', 7, size=64, seed=0)
     dataset = CustomDataset(data_root=str(tmp_path), data_prefix='train')
-    assert dataset.CLASSES == list(CLASSES)
+    assert tuple(dataset.CLASSES) == CLASSES
     assert np.bincount(dataset.get_gt_labels()).tolist() == [3, 2, 2]

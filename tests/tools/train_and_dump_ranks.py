@@ -7,8 +7,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
 
-from halvit_mm.apis import load_config
-from halvit_mm.apis.run import _build_runner
+from halvit_mm.apis import build_runner, load_config
 
 
 def parse(options):
@@ -23,7 +22,7 @@ def main():
         work_dir=os.environ['OUT'],
         launcher='pytorch',
     )
-    runner = _build_runner(cfg)
+    runner = build_runner(cfg)
     model = runner.model.module
     model.init_weights()
     initial = {k: v.clone() for k, v in model.state_dict().items()}

@@ -9,7 +9,7 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import ModuleList
+from mmengine.model import ModuleList, PretrainedInit
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from torch import Tensor
@@ -21,6 +21,7 @@ from ..layers import GELU_FORMS, EncoderLayer
 
 __all__ = ['PlainViT']
 
+_PRETRAINED = ('Pretrained', PretrainedInit)
 _ARCH_KEYS = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
 
 
@@ -110,6 +111,9 @@ class PlainViT(VisionTransformer):
         settings = self._check_arch(arch)
         img_size = to_2tuple(img_size)
         _check_multiple(img_size, patch_size)
+        ignored = {'layer_cfgs', 'layer_scale_init_value'} & kwargs.keys()
+        if ignored:  # they would go to layers that are not built
+            raise ValueError(f'{sorted(ignored)} have no effect here')
         if act not in GELU_FORMS:
             raise ValueError(f'act={act!r}: choose one of {list(GELU_FORMS)}')
         norm_cfg = norm_cfg or dict(type='LN', eps=1e-6)
@@ -131,7 +135,7 @@ class PlainViT(VisionTransformer):
         )
         self.with_cp = with_cp
         windowed = self._check_windows(window_size, window_block_indexes)
-        drop_paths = torch.linspace(0, drop_path_rate, self.num_layers)
+        step = drop_path_rate / max(1, self.num_layers - 1)
         self.layers = ModuleList(
             self.layer_cls(
                 settings['embed_dims'],
@@ -140,12 +144,12 @@ class PlainViT(VisionTransformer):
                 norm_cfg=norm_cfg,
                 drop_rate=drop_rate,
                 attn_drop_rate=attn_drop_rate,
-                drop_path_rate=drop_path.item(),
+                drop_path_rate=i * step,
                 qkv_bias=qkv_bias,
                 act=act,
                 window_size=window_size if i in windowed else 0,
             )
-            for i, drop_path in enumerate(drop_paths)
+            for i in range(self.num_layers)
         )
         self.frozen_stages = frozen_stages
         if frozen_stages > self.num_layers:
@@ -193,14 +197,22 @@ class PlainViT(VisionTransformer):
 
         Raises:
             FileNotFoundError: If there is no such checkpoint.
-            ValueError: If it does not fit the backbone.
+            ValueError: If it does not fit the backbone, or if ``init_cfg``
+                mixes Pretrained with something else.
         """
-        cfg = dict(self.init_cfg) if isinstance(self.init_cfg, dict) else {}
-        if cfg.pop('type', None) == 'Pretrained':
-            load_pretrained(self, **cfg)
-            self.is_init = True
-        else:
+        cfgs = self.init_cfg or []
+        cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
+        pretrained = [c for c in cfgs if c['type'] in _PRETRAINED]
+        if not pretrained:
             super().init_weights()
+            return
+        if len(cfgs) > 1:
+            raise ValueError(
+                f'init_cfg={cfgs}: what is Pretrained takes no other entry'
+            )
+        kwargs = {k: v for k, v in pretrained[0].items() if k != 'type'}
+        load_pretrained(self, **kwargs)
+        self.is_init = True
 
     def train(self, mode: bool = True) -> 'PlainViT':
         """Set the mode; frozen stages stay in eval mode."""
@@ -305,9 +317,8 @@ class PlainViT(VisionTransformer):
 
 def _without_padding(kwargs: dict) -> dict:
     # mmcv's PatchEmbed would pad odd images silently; sizes are checked.
-    return dict(
-        kwargs, patch_cfg=dict(padding=0, **kwargs.get('patch_cfg', {}))
-    )
+    patch_cfg = {'padding': 0, **kwargs.get('patch_cfg', {})}
+    return dict(kwargs, patch_cfg=patch_cfg)
 
 
 def _check_multiple(size: Sequence[int], patch_size: int) -> None:

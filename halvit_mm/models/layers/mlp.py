@@ -1,5 +1,6 @@
 """The tied feed-forward network."""
 
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ class TiedFFN(BaseModule):
         embed_dims: D.
         feedforward_channels: Hidden width.
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
-        drop_rate: Dropout of the output.
+        drop_rate: Dropout of the hidden units and of the output.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class TiedFFN(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (B, T, D). Returns: (B, T, D)."""
-        y = ops.tied_ffn(
+        if self.training and self.drop.p:  # the op keeps no dropout mask
+            hidden = F.gelu(self.tied(x), approximate=self.approximate)
+            return self.drop(self.tied.forward_transposed(self.drop(hidden)))
+        return ops.tied_ffn(
             x,
             self.tied.weight,
             self.tied.bias,
             self.tied.transposed_bias,
             self.approximate,
         )
-        return self.drop(y)

@@ -103,12 +103,14 @@ def test_drop_path_skips_whole_branches(cls):
 
 @pytest.mark.parametrize('cls', CLASSES)
 def test_dropout_acts_in_training_only(cls):
-    layer = randomise(build(cls, drop_rate=0.5))
+    layer = randomise(build(cls, drop_rate=0.5)).eval()
     x = torch.randn(1, 6, D)
-    layer.attn.eval()  # so that only the FFN's is seen
-    assert not torch.allclose(layer(x, (2, 3)), reference(layer, x))
-    layer.eval()
-    assert_close(layer(x, (2, 3)), reference(layer, x), atol=1e-4, rtol=1e-4)
+    expected = reference(layer, x)
+    assert_close(layer(x, (2, 3)), expected, atol=1e-4, rtol=1e-4)
+    for branch in (layer.attn, layer.ffn):
+        branch.train()
+        assert (layer(x, (2, 3)) - expected).abs().max() > 0.1
+        branch.eval()
 
 
 def test_parameter_counts():

@@ -1,0 +1,250 @@
+"""What a command line does to a config."""
+
+import json
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+
+from halvit_mm.apis import load_config
+
+from ..tools.conftest import ROOT
+
+DETECTOR = ROOT / 'configs/maskrcnn_halvit_t.py'
+CLASSIFIER = ROOT / 'configs/pretrain/halvit_t_in1k.py'
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+NAMES = ('cat', 'dog')
+
+
+def load(options=None, path=DETECTOR, **kwargs):
+    return load_config(str(path), options, **kwargs)
+
+
+def datasets(cfg):
+    return [cfg[name].dataset for name in DATALOADERS]
+
+
+def settings(node, key, path=''):
+    """Every ``key`` in a nested config: path -> value."""
+    found = {}
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for name, child in items:
+        if name == key:
+            found[path] = child
+        elif isinstance(child, (dict, list, tuple)):
+            found.update(settings(child, key, f'{path}.{name}'))
+    return found
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+
+
+@pytest.fixture
+def data_root(tmp_path):
+    """A folder with training annotations of two classes."""
+    path = tmp_path / 'annotations/instances_train2017.json'
+    path.parent.mkdir()
+    categories = [dict(id=i, name=name) for i, name in enumerate(NAMES)]
+    path.write_text(json.dumps(dict(categories=categories)))
+    return tmp_path
+
+
+@pytest.mark.parametrize('new', ['/there/shapes', '/there/shapes/'])
+def test_data_root_moves_data_and_evaluators(new):
+    before, after = load(), load({'data_root': new})
+    assert [d.data_root for d in datasets(before)] == ['data/coco/'] * 3
+    assert [d.data_root for d in datasets(after)] == ['/there/shapes/'] * 3
+    for name in ('val_evaluator', 'test_evaluator'):
+        path = before[name].ann_file.removeprefix('data/coco/')
+        assert path == 'annotations/instances_val2017.json'
+        assert after[name].ann_file == f'/there/shapes/{path}'
+
+
+def test_data_root_moves_the_classifiers_data():
+    old = {d.data_root for d in datasets(load(path=CLASSIFIER))}
+    assert old == {'data/imagenet'}
+    cfg = load({'data_root': '/there'}, CLASSIFIER)
+    assert {d.data_root for d in datasets(cfg)} == {'/there/'}
+
+
+def test_data_root_leaves_paths_that_were_set_by_name():
+    cfg = load(
+        {
+            'data_root': '/there',
+            'val_dataloader.dataset.data_root': '/elsewhere/',
+            'val_evaluator.ann_file': '/elsewhere/val.json',
+        }
+    )
+    assert cfg.train_dataloader.dataset.data_root == '/there/'
+    assert cfg.val_dataloader.dataset.data_root == '/elsewhere/'
+    assert cfg.val_evaluator.ann_file == '/elsewhere/val.json'
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda own: dict(type='RepeatDataset', times=2, dataset=own),
+        lambda own: dict(type='ConcatDataset', datasets=[own, own]),
+    ],
+    ids=['RepeatDataset', 'ConcatDataset'],
+)
+def test_data_root_reaches_into_wrappers(wrap):
+    wrapped = wrap(datasets(load())[0].to_dict())
+    options = {
+        'train_dataloader.dataset': dict(wrapped, _delete_=True),
+        'data_root': '/there',
+    }
+    roots = settings(load(options).train_dataloader, 'data_root').values()
+    assert set(roots) == {'/there/'}
+
+
+def test_classes_are_taken_from_the_annotations(data_root):
+    before = load({'data_root': str(data_root)})
+    after = load({'data_root': str(data_root), 'classes': 'auto'})
+    assert [d.metainfo.classes for d in datasets(after)] == [NAMES] * 3
+    assert settings(before.model, 'num_classes') == {
+        '.roi_head.bbox_head': 80,
+        '.roi_head.mask_head': 80,
+    }
+    assert settings(after.model, 'num_classes') == {
+        '.roi_head.bbox_head': 2,
+        '.roi_head.mask_head': 2,
+    }
+
+
+def test_classes_reach_every_head_of_a_cascade(data_root):
+    heads = [dict(num_classes=80), dict(num_classes=80)]
+    cfg = load(
+        {
+            'data_root': str(data_root),
+            'classes': 'auto',
+            'model.roi_head.bbox_head': heads,
+        }
+    )
+    assert [h.num_classes for h in cfg.model.roi_head.bbox_head] == [2, 2]
+
+
+def test_classes_need_annotations(tmp_path):
+    with pytest.raises(FileNotFoundError, match='classes=auto') as info:
+        load({'data_root': str(tmp_path), 'classes': 'auto'})
+    assert f'{tmp_path}/annotations/instances_train2017' in str(info.value)
+    # Unless nothing is to be read: to look at a model takes no data.
+    options = {'data_root': str(tmp_path), 'classes': 'auto'}
+    cfg = load(options, read_data=False)
+    assert cfg.model.roi_head.bbox_head.num_classes == 80
+
+
+@pytest.mark.parametrize('names', [[], ['cat', 'cat']])
+def test_classes_need_distinct_names(data_root, names):
+    path = data_root / 'annotations/instances_train2017.json'
+    path.write_text(json.dumps(dict(categories=[dict(name=n) for n in names])))
+    with pytest.raises(ValueError, match='no distinct class names'):
+        load({'data_root': str(data_root), 'classes': 'auto'})
+
+
+@pytest.mark.parametrize('path', [DETECTOR, CLASSIFIER])
+def test_bf16_runs_anywhere(path, no_gpu):
+    cfg = load(path=path, amp='bf16')
+    assert cfg.optim_wrapper.type == 'halvit_mm.BFloat16OptimWrapper'
+    assert (
+        cfg.optim_wrapper.optimizer
+        == load(path=path).optim_wrapper['optimizer']
+    )
+
+
+def test_bf16_takes_the_place_of_fp16():
+    options = {
+        'optim_wrapper.type': 'AmpOptimWrapper',
+        'optim_wrapper.dtype': 'float16',
+        'optim_wrapper.loss_scale': 'dynamic',
+    }
+    cfg = load(options, CLASSIFIER, amp='bf16')
+    wrapper = build_optim_wrapper(torch.nn.Linear(2, 2), cfg.optim_wrapper)
+    assert type(wrapper).__name__ == 'BFloat16OptimWrapper'
+
+
+def test_fp16_scales_the_loss(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    wrapper = load(path=CLASSIFIER, amp='fp16').optim_wrapper
+    assert wrapper.type == 'AmpOptimWrapper'
+    assert (wrapper.dtype, wrapper.loss_scale) == ('float16', 'dynamic')
+    kept = load({'optim_wrapper.loss_scale': 512.0}, CLASSIFIER, amp='fp16')
+    assert kept.optim_wrapper.loss_scale == 512.0
+
+
+def test_fp16_needs_a_gpu(no_gpu):
+    with pytest.raises(ValueError, match='--amp fp16 needs a GPU'):
+        load(path=CLASSIFIER, amp='fp16')
+
+
+def test_unknown_amp():
+    with pytest.raises(ValueError, match="amp='int8'.*fp16.*bf16"):
+        load(path=CLASSIFIER, amp='int8')
+
+
+def test_work_dir_of_the_command_line_comes_first(tmp_path):
+    options = {'work_dir': 'from/config'}
+    cfgs = (
+        load(path=CLASSIFIER),
+        load(options, CLASSIFIER),
+        load(options, CLASSIFIER, work_dir=str(tmp_path)),
+    )
+    assert [cfg.work_dir for cfg in cfgs] == [
+        'work_dirs/halvit_t_in1k',
+        'from/config',
+        str(tmp_path),
+    ]
+
+
+def test_nothing_is_resumed_unasked():
+    cfg = load()
+    assert not cfg.resume
+    assert cfg.load_from is None
+    assert cfg.model.backbone.init_cfg.type == 'Pretrained'
+
+
+def test_resume_needs_a_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError) as info:
+        load(path=CLASSIFIER, work_dir=str(tmp_path), resume='auto')
+    assert f'there is no checkpoint in {tmp_path}' in str(info.value)
+    assert '--work-dir' in str(info.value)
+    path = tmp_path / 'epoch_3.pth'
+    with pytest.raises(FileNotFoundError, match=f'there is no {path}'):
+        load(path=CLASSIFIER, resume=str(path))
+
+
+@pytest.mark.parametrize('how', ['auto', 'path'])
+def test_resume_needs_no_pretrained_weights(tmp_path, how):
+    path = tmp_path / 'epoch_3.pth'
+    path.touch()
+    (tmp_path / 'last_checkpoint').write_text(str(path))
+    resume = 'auto' if how == 'auto' else str(path)
+    cfg = load(work_dir=str(tmp_path), resume=resume)
+    assert cfg.resume is True
+    assert cfg.load_from == str(path)
+    assert cfg.model.backbone.init_cfg is None
+
+
+def test_resume_leaves_other_initialisations(tmp_path):
+    path = tmp_path / 'epoch_3.pth'
+    path.touch()
+    init_cfg = [dict(type='TruncNormal', layer='Linear', std=0.02)]
+    options = {'model.backbone.init_cfg': init_cfg}
+    cfg = load(options, CLASSIFIER, resume=str(path))
+    assert cfg.model.backbone.init_cfg == init_cfg
+
+
+def test_launcher_without_a_gpu(no_gpu):
+    cfg = load(path=CLASSIFIER, launcher='pytorch')
+    assert cfg.launcher == 'pytorch'
+    assert cfg.model_wrapper_cfg.type == 'MMDistributedDataParallel'
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert 'model_wrapper_cfg' not in load(path=CLASSIFIER)
+
+
+def test_launcher_with_gpus_is_left_to_the_host(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    cfg = load(path=CLASSIFIER, launcher='pytorch')
+    assert 'model_wrapper_cfg' not in cfg

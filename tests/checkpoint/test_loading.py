@@ -1,0 +1,251 @@
+"""Checkpoints: counted, never executed, and refused where they do not fit."""
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.testing import assert_close
+
+from halvit_mm.checkpoint import load_pretrained, read_state_dict
+from halvit_mm.models import HaLViT, PlainViT
+from tests.helpers import ARCH, DETECTION, build, randomise
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / 'checkpoint.pth')
+
+
+def classifier_state(backbone, prefix='backbone.'):
+    """What a classifier with this backbone saves."""
+    state = {f'{prefix}{k}': v for k, v in backbone.state_dict().items()}
+    state['head.layers.head.weight'] = torch.ones(10, ARCH['embed_dims'])
+    return state
+
+
+def assert_same_weights(one, other):
+    assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+LAYOUTS = {
+    'classifier': lambda b: dict(state_dict=classifier_state(b), meta={}),
+    'timm': lambda b: dict(model=b.state_dict(), epoch=3),
+    'bare': lambda b: b.state_dict(),
+    'wrapped': lambda b: {
+        f'module.{k}': v for k, v in classifier_state(b).items()
+    },
+}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('cls', [HaLViT, PlainViT])
+def test_layouts(cls, layout, path):
+    theirs, ours = (randomise(build(cls)) for _ in range(2))
+    torch.save(LAYOUTS[layout](theirs), path)
+    assert load_pretrained(ours, path) == 1.0
+    assert_same_weights(ours, theirs)
+
+
+@pytest.mark.parametrize('prefix', ['backbone.', ''])
+def test_safetensors(prefix, tmp_path):
+    theirs, ours = (randomise(build(HaLViT)) for _ in range(2))
+    path = str(tmp_path / 'checkpoint.safetensors')
+    save_file(classifier_state(theirs, prefix), path)
+    assert load_pretrained(ours, path) == 1.0
+    assert_same_weights(ours, theirs)
+
+
+def test_prefix(path):
+    # Two backbones in one file, as of a teacher and a student.
+    theirs, decoy, ours = (randomise(build(HaLViT)) for _ in range(3))
+    state = classifier_state(theirs, 'student.backbone.')
+    torch.save({**state, **classifier_state(decoy)}, path)
+    assert load_pretrained(ours, path, prefix='student.backbone.') == 1.0
+    assert_same_weights(ours, theirs)
+
+
+def without(state, *names):
+    return {k: v for k, v in state.items() if k not in names}
+
+
+def test_coverage_is_the_share_of_bytes(path):
+    theirs, ours = (randomise(build(HaLViT)) for _ in range(2))
+    left_out = ours.ln1.bias.clone()
+    torch.save(without(theirs.state_dict(), 'ln1.bias'), path)
+    sizes = [p.numel() for p in ours.parameters()]
+    expected = 1 - ARCH['embed_dims'] / sum(sizes)
+    assert load_pretrained(ours, path) == pytest.approx(expected)
+    assert torch.equal(ours.ln1.bias, left_out)
+    assert torch.equal(ours.ln1.weight, theirs.ln1.weight)
+
+
+def test_a_partial_checkpoint_is_refused(path):
+    theirs, ours = (randomise(build(HaLViT)) for _ in range(2))
+    before = {k: v.clone() for k, v in ours.state_dict().items()}
+    state = {
+        k: v
+        for k, v in theirs.state_dict().items()
+        if not k.startswith('layers.2.')
+    }
+    torch.save(state, path)
+    share = sum(v.numel() for v in state.values()) / sum(
+        p.numel() for p in ours.parameters()
+    )
+    with pytest.raises(ValueError) as info:
+        load_pretrained(ours, path)
+    message = str(info.value)
+    assert path in message and 'HaLViT' in message
+    assert f'{share:.1%}' in message and 'at least 95%' in message
+    num_missing = len(before) - len(state)
+    assert f"missing ({num_missing}): ['layers.2.ln1.weight'" in message
+    assert_close(ours.state_dict(), before, rtol=0, atol=0)
+    # a user who knows can ask for less
+    coverage = load_pretrained(ours, path, min_coverage=0.5)
+    assert coverage == pytest.approx(share)
+
+
+def test_a_single_weight_of_another_shape_is_refused(path):
+    theirs, ours = (build(HaLViT) for _ in range(2))
+    torch.save(dict(theirs.state_dict(), **{'ln1.bias': torch.ones(7)}), path)
+    message = r"other shapes \(1\): \['ln1.bias is \(7,\), here \(32,\)'\]"
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(ours, path)
+
+
+@pytest.mark.parametrize(
+    ('cls', 'options', 'complaint'),
+    [
+        (
+            HaLViT,
+            dict(embed_dims=48),
+            r"other shapes .*'cls_token is \(1, 1, 48\), here \(1, 1, 32\)'",
+        ),
+        (
+            HaLViT,
+            dict(feedforward_channels=128),
+            r'ffn.tied.weight is \(128, 32\), here \(64, 32\)',
+        ),
+        (
+            PlainViT,
+            dict(),
+            r'missing .*attn\.q\.weight.*not known here .*attn\.qkv\.weight',
+        ),
+    ],
+    ids=['wider', 'wider-ffn', 'untied'],
+)
+def test_another_architecture_is_refused(cls, options, complaint, path):
+    torch.save(build(cls, arch=dict(ARCH, **options)).state_dict(), path)
+    with pytest.raises(ValueError, match=f'(?s)does not fit .*{complaint}'):
+        load_pretrained(build(HaLViT), path)
+
+
+def test_tied_weights_do_not_fit_the_untied_twin(path):
+    torch.save(build(HaLViT).state_dict(), path)
+    with pytest.raises(ValueError, match='does not fit PlainViT'):
+        load_pretrained(build(PlainViT), path)
+
+
+def test_a_missing_file_says_what_to_do(path):
+    command = 'python tools/train.py configs/demo/halvit_shapes.py'
+    backbone = build(
+        HaLViT,
+        init_cfg=dict(type='Pretrained', checkpoint=path, made_by=command),
+    )
+    with pytest.raises(FileNotFoundError) as info:
+        backbone.init_weights()
+    for part in (
+        path,
+        command,
+        '--cfg-options model.backbone.init_cfg=None',
+    ):
+        assert part in str(info.value)
+    with pytest.raises(FileNotFoundError, match='checkpoint.pth'):
+        read_state_dict(path)
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_a_file_that_holds_code_is_refused_and_not_run(path, tmp_path):
+    backbone, folder = build(HaLViT), tmp_path / 'trace'
+    content = dict(state_dict=backbone.state_dict(), extra=Payload(folder))
+    torch.save(content, path)
+    with pytest.raises(ValueError, match='checkpoint.pth is not a plain'):
+        load_pretrained(backbone, path)
+    assert not folder.exists()
+    torch.load(path, weights_only=False)  # the payload does work
+    assert folder.exists()
+
+
+@pytest.mark.parametrize(
+    'content',
+    [dict(meta=dict(epoch=1)), {}, [1, 2], torch.ones(3)],
+    ids=['meta', 'empty', 'list', 'tensor'],
+)
+def test_a_file_without_weights_is_refused(content, path):
+    torch.save(content, path)
+    with pytest.raises(ValueError, match='checkpoint.pth'):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+@pytest.mark.parametrize('share', [0, 0.5])
+def test_a_file_cut_short_is_refused_by_name(share, suffix, tmp_path):
+    path = tmp_path / f'cut.{suffix}'
+    save = save_file if suffix == 'safetensors' else torch.save
+    save(build(HaLViT).state_dict(), str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=f'cut.{suffix}'):
+        read_state_dict(str(path))
+
+
+@pytest.mark.parametrize('is_list', [False, True])
+@pytest.mark.parametrize('cls', [HaLViT, PlainViT])
+def test_classification_to_detection(cls, is_list, path):
+    theirs = randomise(build(cls))  # 32 x 32 pixels, with a cls token
+    torch.save(dict(state_dict=classifier_state(theirs)), path)
+    init_cfg = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
+    # mmengine takes one or several
+    ours = build(
+        cls, **DETECTION, init_cfg=[init_cfg] if is_list else init_cfg
+    )
+    ours.init_weights()
+    assert ours.is_init
+    expected = without(theirs.state_dict(), 'cls_token')
+    expected['pos_embed'] = expected['pos_embed'][:, 1:]
+    assert_close(ours.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_classification_to_detection_at_another_size(path):
+    theirs = randomise(build(HaLViT))
+    torch.save(classifier_state(theirs), path)
+    init_cfg = dict(type='Pretrained', checkpoint=path)
+    ours = build(HaLViT, **DETECTION, img_size=(48, 80), init_cfg=init_cfg)
+    ours.init_weights()
+    same = build(HaLViT, **DETECTION, img_size=(48, 80))
+    same.load_state_dict(theirs.state_dict())  # tested by itself
+    assert_same_weights(ours, same)
+
+
+def test_other_init_cfgs_are_mmengines():
+    init_cfg = dict(type='Constant', layer='Conv2d', val=0.5)
+    backbone = build(HaLViT, init_cfg=init_cfg)
+    backbone.init_weights()
+    assert backbone.patch_embed.projection.weight.unique().tolist() == [0.5]
+
+
+def test_half_precision_checkpoints_load(path):
+    theirs, ours = (randomise(build(HaLViT)) for _ in range(2))
+    torch.save(theirs.half().state_dict(), path)
+    assert load_pretrained(ours, path) == 1.0
+    assert ours.pos_embed.dtype == torch.float32
+    assert_same_weights(ours, theirs.float())

@@ -1,0 +1,279 @@
+"""Every config builds, and the recipes are those of the papers."""
+
+from functools import cache
+
+import pytest
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATA_SAMPLERS, init_default_scope
+
+from halvit_mm.apis import load_config
+from halvit_mm.apis.fake_data import image_size
+from halvit_mm.apis.model_info import build_model, count_parameters
+
+from .tools.conftest import ROOT
+
+CONFIGS = ROOT / 'configs'
+NAMES = sorted(
+    str(path.relative_to(CONFIGS).with_suffix(''))
+    for path in CONFIGS.rglob('*.py')
+    if '_base_' not in path.parts
+)
+DETECTORS = [name for name in NAMES if name.startswith('maskrcnn_')]
+PRETRAINING = [name for name in NAMES if name.startswith('pretrain/')]
+
+
+@cache
+def load(name):
+    # Names of classes may have to be read from data that are not here.
+    return load_config(str(CONFIGS / f'{name}.py'), read_data=False)
+
+
+def flat(node, path=''):
+    """A nested config as one dict: path -> leaf."""
+    if isinstance(node, dict):
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    else:
+        return {path: node}
+    leaves = {}
+    for key, child in items:
+        leaves.update(flat(child, f'{path}.{key}' if path else str(key)))
+    return leaves
+
+
+def differences(name, other):
+    """Paths at which two configs differ, sorted."""
+    one, two = (
+        flat({k: v for k, v in load(n).items() if k != 'work_dir'})
+        for n in (name, other)
+    )
+    return sorted(
+        path
+        for path in one.keys() | two.keys()
+        if one.get(path, '-') != two.get(path, '-')
+    )
+
+
+def transform(pipeline, kind):
+    (found,) = (t for t in pipeline if t['type'] == kind)
+    return found
+
+
+def test_no_config_is_forgotten():
+    assert len(DETECTORS) >= 5
+    assert len(PRETRAINING) >= 5
+    assert {'demo/halvit_shapes', 'demo/maskrcnn_halvit_shapes'} < set(NAMES)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_builds(name):
+    cfg = load(name)
+    assert cfg.custom_imports.imports == ['halvit_mm']
+    assert cfg.custom_imports.allow_failed_imports is False
+    model = build_model(cfg)
+    kind = cfg.model.backbone.type.removeprefix('halvit_mm.')
+    assert type(model.backbone).__name__ == kind
+    assert count_parameters(model.backbone)[0] > 0
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_image_size_of_the_reports(name):
+    """What `model_info` assumes where it is told no size."""
+    cfg = load(name)
+    size = image_size(cfg)
+    if name in DETECTORS:  # 1333 and 800, padded to multiples of 32
+        assert size == (800, 1344)
+    elif name in PRETRAINING:
+        assert size == (224, 224)
+    patch = cfg.model.backbone.patch_size
+    assert all(side > 0 and side % patch == 0 for side in size)
+
+
+@pytest.mark.parametrize(
+    ('name', 'tied', 'embed_dims', 'drop_path'),
+    [
+        ('pretrain/halvit_t_in1k', True, 384, 0.1),
+        ('pretrain/halvit_t_600e_in1k', True, 384, 0.1),
+        ('pretrain/halvit_m_in1k', True, 768, 0.1),
+        ('pretrain/vit_s_in1k', False, 384, 0.1),
+        ('pretrain/vit_b_in1k', False, 768, 0.1),
+        ('maskrcnn_halvit_t', True, 384, 0.1),
+        ('maskrcnn_halvit_m', True, 768, 0.1),
+        ('maskrcnn_halvit_m_window', True, 768, 0.1),
+        ('maskrcnn_vit_s', False, 384, 0.1),
+        ('maskrcnn_vit_b', False, 768, 0.1),
+    ],
+)
+def test_backbones(name, tied, embed_dims, drop_path):
+    backbone = build_model(load(name)).backbone
+    stored, effective = count_parameters(backbone)
+    assert (stored < effective) == tied
+    assert backbone.embed_dims == embed_dims
+    assert len(backbone.layers) == 12
+    assert backbone.layers[0].drop_path.drop_prob == 0
+    last = backbone.layers[-1].drop_path.drop_prob
+    assert last == pytest.approx(drop_path)
+
+
+@pytest.mark.parametrize('name', PRETRAINING)
+def test_pretraining_schedule(name):
+    """HaLViT, Table 2 (600 epochs: Table 3)."""
+    cfg = load(name)
+    epochs = 600 if '600e' in name else 300
+    assert cfg.train_cfg.by_epoch
+    assert cfg.train_cfg.max_epochs == epochs
+    assert cfg.train_dataloader.batch_size == 256  # x 4 GPUs
+    assert cfg.auto_scale_lr.base_batch_size == 4 * 256
+    wrapper = cfg.optim_wrapper
+    assert wrapper.optimizer.type == 'AdamW'
+    assert wrapper.optimizer.lr == pytest.approx(5e-4 * 1024 / 512)
+    assert wrapper.optimizer.weight_decay == 0.05
+    assert wrapper.get('clip_grad') is None
+    warm_up, cosine = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end) == ('LinearLR', 5)
+    assert (cosine.type, cosine.begin) == ('CosineAnnealingLR', 5)
+    # Without an end of its own it lasts to the last epoch, whichever it is.
+    assert not {'end', 'T_max'} & set(cosine)
+    assert warm_up.by_epoch and cosine.by_epoch
+
+
+@pytest.mark.parametrize('name', PRETRAINING)
+def test_pretraining_regularisation(name):
+    """HaLViT, Table 2; the alphas are DeiT's."""
+    cfg = load(name)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    augment = transform(pipeline, 'RandAugment')
+    assert (augment.magnitude_level, augment.magnitude_std) == (9, 0.5)
+    assert transform(pipeline, 'RandomErasing').erase_prob == 0.25
+    assert transform(pipeline, 'RandomResizedCrop').scale == 224
+    hooks = [hook['type'] for hook in cfg.get('custom_hooks') or []]
+    assert 'EMAHook' not in hooks
+    model = build_model(cfg)
+    assert model.head.loss_module.label_smooth_val == 0.1
+    mixes = model.data_preprocessor.batch_augments.augments
+    alphas = {type(mix).__name__: mix.alpha for mix in mixes}
+    assert alphas == dict(Mixup=0.8, CutMix=1.0)
+    assert model.backbone.drop_after_pos.p == 0
+    assert all(layer.attn.proj_drop.p == 0 for layer in model.backbone.layers)
+
+
+def test_pretraining_repeats_augmentation():
+    cfg = load('pretrain/halvit_t_in1k')
+    init_default_scope(cfg.default_scope)
+    sampler = DATA_SAMPLERS.build(
+        dict(cfg.train_dataloader.sampler, dataset=range(600))
+    )
+    assert type(sampler).__name__ == 'RepeatAugSampler'
+    assert sampler.shuffle
+    assert sampler.num_repeats == 3
+    assert len(set(sampler)) < len(list(sampler))
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_detection_recipe(name):
+    """HaLViT, Sec. 4.2, and what we chose where it is silent."""
+    cfg = load(name)
+    assert cfg.train_cfg.type == 'EpochBasedTrainLoop'
+    assert cfg.train_cfg.max_epochs == 24
+    wrapper = cfg.optim_wrapper
+    assert wrapper.optimizer == dict(
+        type='AdamW', lr=0.5e-4, weight_decay=0.05
+    )
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end) == ('LinearLR', 500)
+    assert not warm_up.by_epoch
+    assert (steps.type, steps.milestones) == ('MultiStepLR', [16, 22])
+    assert (steps.by_epoch, steps.end) == (True, 24)
+    loader = cfg.train_dataloader
+    assert loader.batch_size == 2  # x 4 GPUs
+    assert cfg.auto_scale_lr.base_batch_size == 4 * 2
+    assert loader.dataset.filter_cfg.filter_empty_gt is True
+    tests = cfg.test_dataloader.dataset.pipeline
+    for pipeline in (loader.dataset.pipeline, tests):
+        resize = transform(pipeline, 'Resize')
+        assert (resize.scale, resize.keep_ratio) == ((1333, 800), True)
+    assert cfg.model.data_preprocessor.pad_size_divisor == 32
+    assert cfg.model.backbone.init_cfg.type == 'Pretrained'
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_broken_images_are_skipped_in_training_only(name):
+    cfg = load(name)
+    for split, limit in (('train', 10), ('val', 0), ('test', 0)):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert dataset.type == 'halvit_mm.CocoDataset'
+        loading = transform(dataset.pipeline, 'halvit_mm.LoadImageFromFile')
+        assert loading.get('max_broken', 0) == limit
+
+
+@pytest.mark.parametrize(
+    ('tied', 'untied'),
+    [
+        ('maskrcnn_halvit_t', 'maskrcnn_vit_s'),
+        ('maskrcnn_halvit_m', 'maskrcnn_vit_b'),
+    ],
+)
+def test_detection_baseline_differs_only_in_the_backbone(tied, untied):
+    assert differences(tied, untied) == [
+        'model.backbone.init_cfg.checkpoint',
+        'model.backbone.init_cfg.made_by',
+        'model.backbone.type',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('tied', 'untied'),
+    [
+        ('pretrain/halvit_t_in1k', 'pretrain/vit_s_in1k'),
+        ('pretrain/halvit_m_in1k', 'pretrain/vit_b_in1k'),
+    ],
+)
+def test_pretraining_baseline_differs_only_in_the_backbone(tied, untied):
+    assert differences(tied, untied) == ['model.backbone.type']
+
+
+@pytest.mark.parametrize('name', DETECTORS)
+def test_pretrained_weights_come_from_our_own_config(name):
+    """The file that a config asks for is the one its command writes."""
+    init_cfg = load(name).model.backbone.init_cfg
+    tool, path, _ = init_cfg.made_by.split()
+    assert (ROOT / tool).is_file()
+    recipe = load(path.removeprefix('configs/').removesuffix('.py'))
+    epochs = recipe.train_cfg.max_epochs
+    assert init_cfg.checkpoint == f'{recipe.work_dir}/epoch_{epochs}.pth'
+    backbone, own = recipe.model.backbone, load(name).model.backbone
+    assert (backbone.type, backbone.arch) == (own.type, own.arch)
+
+
+@pytest.mark.parametrize('with_cls_token', [True, False])
+@pytest.mark.parametrize(
+    'name', ['maskrcnn_halvit_t', 'pretrain/halvit_t_in1k']
+)
+def test_weight_decay_spares_norms_biases_and_embeddings(name, with_cls_token):
+    options = {'model.backbone.with_cls_token': with_cls_token}
+    if not with_cls_token and name.startswith('pretrain/'):
+        options['model.backbone.out_type'] = 'avg_featmap'
+    cfg = load_config(str(CONFIGS / f'{name}.py'), options)
+    model = build_model(cfg)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(p): n for n, p in model.named_parameters()}
+    decays = {
+        names[id(p)]: group['weight_decay']
+        for group in wrapper.optimizer.param_groups
+        for p in group['params']
+    }
+    assert decays.keys() == dict(model.named_parameters()).keys()
+    spared = {n for n, decay in decays.items() if decay == 0}
+    assert set(decays.values()) == {0, 0.05}
+    # Matrices and kernels have more than one axis, norms and biases one.
+    vectors = {n for n, p in model.named_parameters() if p.dim() == 1}
+    embeddings = {'backbone.pos_embed'}
+    if with_cls_token:
+        embeddings.add('backbone.cls_token')
+    assert spared == vectors | embeddings
+
+
+def test_demo_keeps_images_without_objects():
+    dataset = load('demo/maskrcnn_halvit_shapes').train_dataloader.dataset
+    assert dataset.filter_cfg.filter_empty_gt is False
