@@ -1,8 +1,11 @@
 """What a model weighs and computes."""
 
 import copy
+import statistics
+import time
 from collections import Counter
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from functools import partial
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -18,6 +21,7 @@ __all__ = [
     'PartInfo',
     'build_model',
     'count_parameters',
+    'measure_latency',
     'model_info',
     'print_model_info',
 ]
@@ -81,17 +85,47 @@ def _cpu_attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:
     return sdpa_flop_count(q, k, v)
 
 
+def _forward(cfg: Config, size, model: nn.Module) -> Callable[[], None]:
+    """Returns: A forward pass of one image of noise, without gradients."""
+    batch = fake_batch(cfg, size, num_images=1)
+    data = model.eval().data_preprocessor(batch, False)
+    return torch.no_grad()(partial(model, **data, mode='tensor'))
+
+
 def _count_flops(model: nn.Module, cfg: Config, size) -> FlopCounterMode:
     # FlopCounterMode counts 2 per multiply-add; it does not know the
     # attention kernel of CPUs.
     counter = FlopCounterMode(
         display=False, custom_mapping={_CPU_ATTENTION: _cpu_attention_flops}
     )
-    batch = fake_batch(cfg, size, num_images=1)
-    data = model.eval().data_preprocessor(batch, False)
-    with torch.no_grad(), counter:
-        model(**data, mode='tensor')
+    forward = _forward(cfg, size, model)
+    with counter:
+        forward()
     return counter
+
+
+def measure_latency(
+    cfg: Config, size: Optional[Tuple[int, int]] = None, repeats: int = 5
+) -> float:
+    """Time of a forward pass of one image on the CPU.
+
+    Args:
+        cfg: Of any detector or classifier here.
+        size: Height and width in pixels; by default what the config tests
+            with.
+        repeats: Passes that are timed, after one that is not.
+
+    Returns:
+        Median, in seconds.
+    """
+    forward = _forward(cfg, size or image_size(cfg), build_model(cfg))
+    forward()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        forward()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 def _split(flops: Dict) -> Tuple[int, int]:

@@ -227,13 +227,22 @@ def test_resume_needs_no_pretrained_weights(tmp_path, how):
     assert cfg.model.backbone.init_cfg is None
 
 
-def test_resume_leaves_other_initialisations(tmp_path):
+@pytest.mark.parametrize(
+    ('init_cfg', 'is_kept'),
+    [
+        ([dict(type='TruncNormal', layer='Linear', std=0.02)], True),
+        ([dict(type='Pretrained', checkpoint='gone.pth')], False),
+        (None, True),
+    ],
+)
+def test_resume_with_other_initialisations(tmp_path, init_cfg, is_kept):
     path = tmp_path / 'epoch_3.pth'
     path.touch()
-    init_cfg = [dict(type='TruncNormal', layer='Linear', std=0.02)]
     options = {'model.backbone.init_cfg': init_cfg}
     cfg = load(options, CLASSIFIER, resume=str(path))
-    assert cfg.model.backbone.init_cfg == init_cfg
+    # Dropped: None, or an empty list
+    left = cfg.model.backbone.init_cfg or None
+    assert left == (init_cfg if is_kept else None)
 
 
 def test_launcher_without_a_gpu(no_gpu):

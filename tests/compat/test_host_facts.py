@@ -21,6 +21,7 @@ import sys
 from mmengine.config import Config
 assert 'halvit_mm' not in sys.modules
 cfg = Config.fromfile('configs/{config}.py')
+assert 'halvit_mm' in sys.modules
 import {scope}.models
 from mmengine.registry import init_default_scope
 from {scope}.registry import MODELS

@@ -95,11 +95,18 @@ def test_classes_of_config_and_json_differ(root, classes, problem):
     assert 'classes=auto' in message
 
 
-@pytest.mark.parametrize('missing', [ANN_FILE, 'train', 'train/000001.png'])
-def test_missing_file_is_named_with_the_cure(root, missing):
+@pytest.mark.parametrize(
+    ('missing', 'problem'),
+    [
+        (ANN_FILE, 'no annotation file'),
+        ('train', 'no image folder'),
+        ('train/000001.png', 'does not exist'),
+    ],
+)
+def test_missing_file_is_named_with_the_cure(root, missing, problem):
     path = root / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(FileNotFoundError) as info:
+    with pytest.raises(FileNotFoundError, match=problem) as info:
         build(root)
     assert str(path) in str(info.value)
     assert 'data_root=' in str(info.value)

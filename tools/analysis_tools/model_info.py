@@ -6,6 +6,7 @@ from mmengine.config import DictAction
 
 from halvit_mm.apis import load_config, model_info, print_model_info
 from halvit_mm.apis.fake_data import image_size
+from halvit_mm.apis.model_info import measure_latency
 
 
 def parse_args():
@@ -17,6 +18,9 @@ def parse_args():
         nargs=2,
         metavar=('HEIGHT', 'WIDTH'),
         help='image size in pixels; by default what the config tests with',
+    )
+    parser.add_argument(
+        '--latency', action='store_true', help='time the forward pass (CPU)'
     )
     parser.add_argument(
         '--cfg-options',
@@ -33,6 +37,8 @@ def main():
         cfg = load_config(path, args.cfg_options, read_data=False)
         size = tuple(args.shape) if args.shape else image_size(cfg)
         print_model_info(path, size, model_info(cfg, size))
+        if args.latency:
+            print(f'latency {measure_latency(cfg, size) * 1e3:.0f} ms, CPU')
 
 
 if __name__ == '__main__':
