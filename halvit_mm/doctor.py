@@ -14,7 +14,12 @@ from typing import List, NamedTuple, Optional
 
 import torch
 
-from .compat import host_lines, missing_host_message, ops_backend
+from .compat import (
+    OPS_ENV_VAR,
+    host_lines,
+    missing_host_message,
+    ops_backend,
+)
 
 __all__ = ['Report', 'diagnose', 'main']
 
@@ -161,7 +166,13 @@ def diagnose() -> Report:
     problems += torch_problems(_version('torch') or '-', works)
     problems += opencv_problems(opencv)
     if works:
-        facts.append(f"mmcv's operators: {ops_backend()}")
+        backend = ops_backend()
+        facts.append(f"mmcv's operators: {backend}")
+        if lines and backend == 'none':
+            problems.append(
+                f"mmcv's operators cannot be imported: unset {OPS_ENV_VAR}, "
+                'or build mmcv'
+            )
     facts += _device_facts()
     shm = shutil.disk_usage('/dev/shm') if os.path.isdir('/dev/shm') else None
     if shm is not None:

@@ -77,11 +77,13 @@ def load_config(
 def _datasets(cfg: Config) -> Iterator[ConfigDict]:
     """Yields: The config of every data set, those inside wrappers too."""
     for name in _DATALOADERS:
-        dataset = (cfg.get(name) or {}).get('dataset')
-        while dataset and 'dataset' in dataset:
-            dataset = dataset['dataset']
-        if dataset:
-            yield dataset
+        found = [(cfg.get(name) or {}).get('dataset')]
+        while found:
+            dataset = found.pop(0) or {}
+            inner = [dataset.get('dataset'), *dataset.get('datasets', [])]
+            found += filter(None, inner)
+            if dataset and not any(inner):
+                yield dataset
 
 
 def _evaluators(cfg: Config) -> Iterator[ConfigDict]:
@@ -145,6 +147,8 @@ def _apply_amp(cfg: Config, amp: str) -> None:
         raise ValueError(f'amp={amp!r}: choose one of {AMP_CHOICES}')
     if amp == 'bf16':
         cfg.optim_wrapper.type = 'halvit_mm.BFloat16OptimWrapper'
+        for key in ('dtype', 'loss_scale'):  # of AmpOptimWrapper
+            cfg.optim_wrapper.pop(key, None)
         return
     if not torch.cuda.is_available():
         raise ValueError('--amp fp16 needs a GPU; --amp bf16 runs on any CPU')
@@ -169,5 +173,8 @@ def _apply_resume(cfg: Config, resume: str) -> None:
     cfg.load_from = checkpoint
     # What is resumed holds all weights; the pretrained file may be gone.
     backbone = cfg.model.get('backbone') or {}
-    if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
+    init_cfgs = backbone.get('init_cfg') or []
+    if isinstance(init_cfgs, dict):
+        init_cfgs = [init_cfgs]
+    if any(init_cfg['type'] == 'Pretrained' for init_cfg in init_cfgs):
         backbone.init_cfg = None

@@ -16,13 +16,15 @@ def image_size(cfg: Config) -> Tuple[int, int]:
 
     Returns:
         Of a detector the test scale, landscape, padded as its preprocessor
-        pads; of a classifier the backbone's ``img_size``.
+        pads; of a classifier, or where images are taken as they are, the
+        backbone's ``img_size``.
     """
+    size = cfg.model.backbone.get('img_size', 224)
+    size = (size, size) if isinstance(size, int) else tuple(size)
     if not is_detector(cfg):
-        size = cfg.model.backbone.get('img_size', 224)
-        return (size, size) if isinstance(size, int) else tuple(size)
+        return size
     pipeline = cfg.test_dataloader.dataset.pipeline
-    scale = next(t['scale'] for t in pipeline if t['type'] == 'Resize')
+    scale = next((t['scale'] for t in pipeline if 'scale' in t), size)
     divisor = cfg.model.data_preprocessor.get('pad_size_divisor', 1)
     height, width = (-(-side // divisor) * divisor for side in sorted(scale))
     return height, width
