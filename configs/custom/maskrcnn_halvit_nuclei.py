@@ -55,10 +55,10 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-max_epochs = 12  # 12 x 66 steps of 8 crops
+max_epochs = 6  # 6 x 67 steps of 8 crops
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=50, end=792, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=50, end=402, by_epoch=False),
 ]
-default_hooks = dict(checkpoint=dict(interval=4))
+default_hooks = dict(checkpoint=dict(interval=max_epochs))

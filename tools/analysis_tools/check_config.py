@@ -3,33 +3,23 @@
 import argparse
 import sys
 
-from mmengine.config import DictAction
-
 from halvit_mm.apis import load_config
 from halvit_mm.apis.check import check_config
-from halvit_mm.apis.config import AMP_CHOICES
+from halvit_mm.apis.cli import (
+    add_amp_argument,
+    add_config_options,
+    add_shape_argument,
+)
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', nargs='+', help='config file(s)')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs=2,
-        default=None,
-        metavar=('HEIGHT', 'WIDTH'),
-        help='size of the noise in pixels; small by default',
-    )
+    add_shape_argument(parser, 'a small one')
     parser.add_argument('--images', type=int, default=2, help='images a step')
     parser.add_argument('--steps', type=int, default=1, help='steps')
-    parser.add_argument('--amp', choices=AMP_CHOICES, help='mixed precision')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings to override, key=value',
-    )
+    add_amp_argument(parser)
+    add_config_options(parser)
     return parser.parse_args()
 
 

@@ -2,9 +2,8 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
 from halvit_mm.apis import load_config, model_info, print_model_info
+from halvit_mm.apis.cli import add_config_options, add_shape_argument
 from halvit_mm.apis.fake_data import image_size
 from halvit_mm.apis.model_info import measure_latency
 
@@ -12,22 +11,11 @@ from halvit_mm.apis.model_info import measure_latency
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', nargs='+', help='config file(s)')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs=2,
-        metavar=('HEIGHT', 'WIDTH'),
-        help='image size in pixels; by default what the config tests with',
-    )
+    add_shape_argument(parser, 'what the config tests with')
     parser.add_argument(
         '--latency', action='store_true', help='time the forward pass (CPU)'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='settings to override, key=value',
-    )
+    add_config_options(parser)
     return parser.parse_args()
 
 
