@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from importlib import metadata
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -129,6 +129,20 @@ def _torchvision_works() -> bool:
     return run.returncode == 0
 
 
+def _ops(has_hosts: bool) -> Tuple[str, List[str]]:
+    """Returns: Where mmcv's operators come from, and what is wrong."""
+    try:
+        backend = ops_backend()
+    except ValueError as error:  # the variable has no such value
+        return 'none', [str(error)]
+    if has_hosts and backend == 'none':
+        return backend, [
+            f"mmcv's operators cannot be imported: unset {OPS_ENV_VAR}, or "
+            'build mmcv'
+        ]
+    return backend, []
+
+
 def _memory_bytes() -> int:
     return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
@@ -166,13 +180,9 @@ def diagnose() -> Report:
     problems += torch_problems(_version('torch') or '-', works)
     problems += opencv_problems(opencv)
     if works:
-        backend = ops_backend()
+        backend, problem = _ops(bool(lines))
         facts.append(f"mmcv's operators: {backend}")
-        if lines and backend == 'none':
-            problems.append(
-                f"mmcv's operators cannot be imported: unset {OPS_ENV_VAR}, "
-                'or build mmcv'
-            )
+        problems += problem
     facts += _device_facts()
     shm = shutil.disk_usage('/dev/shm') if os.path.isdir('/dev/shm') else None
     if shm is not None:

@@ -128,6 +128,15 @@ def test_missing_operators_are_a_problem(machine, monkeypatch):
     assert OPS_ENV_VAR in problem
 
 
+def test_a_bad_choice_of_operators_is_a_problem(machine, monkeypatch):
+    def refuse():
+        raise ValueError(f'{OPS_ENV_VAR} is nonsense')
+
+    monkeypatch.setattr(doctor, 'ops_backend', refuse)
+    (problem,) = machine().problems
+    assert OPS_ENV_VAR in problem
+
+
 def test_every_opencv_is_looked_for(machine):
     names = ['opencv-python', 'opencv-contrib-python']
     installed = dict.fromkeys(names, '4.12.0.88')

@@ -114,7 +114,8 @@ def softnms(
         low = torch.maximum(boxes[index, :2], boxes[left, :2])
         high = torch.minimum(boxes[index, 2:], boxes[left, 2:])
         inter = (high - low).clamp(min=0).prod(dim=1)
-        iou = inter / (areas[index] + areas[left] - inter)
+        # 0 / 0 of boxes without area is no overlap
+        iou = (inter / (areas[index] + areas[left] - inter)).nan_to_num()
         if method == 2:
             weight = torch.exp(-(iou * iou) / sigma)
         else:
