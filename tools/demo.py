@@ -6,6 +6,7 @@ Whole logs are kept in work_dirs/demo/*.log.
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def is_shown(line: str) -> bool:
 
 def run(number: int, title: str, command: str, verbose: bool) -> float:
     """Run a step. Returns: Seconds. Exits if the step fails."""
-    print(f'\n[{number}/{len(STEPS)}] {title}\n$ python {command}', flush=True)
+    python = os.path.relpath(sys.executable)
+    print(
+        f'\n[{number}/{len(STEPS)}] {title}\n$ {python} {command}', flush=True
+    )
     start = time.time()
     log = OUT / f'{number}.log'
     process = subprocess.Popen(

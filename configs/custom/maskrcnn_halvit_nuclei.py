@@ -29,6 +29,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type='halvit_mm.LoadImageFromFile', max_broken=10),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            # A crop without objects is passed over: nuclei are everywhere.
             dict(type='RandomCrop', crop_size=(128, 128)),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackDetInputs'),

@@ -66,11 +66,12 @@ def load_config(
         _apply_resume(cfg, resume)
     if launcher != 'none' and not torch.cuda.is_available():
         # MMDistributedDataParallel would be given a GPU's number otherwise.
-        cfg.model_wrapper_cfg = dict(
+        wrapper = cfg.get('model_wrapper_cfg') or dict(
             type='MMDistributedDataParallel',
-            device_ids=None,
             broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
+        cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     return cfg
 
 

@@ -10,9 +10,11 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..checkpoint import check_coverage, read_state_dict
 from .coco_summary import coco_summary, print_coco_summary
 
 __all__ = ['build_runner', 'test', 'train']
@@ -26,8 +28,17 @@ def build_runner(cfg: Config) -> Runner:
 
     Returns:
         mmengine's runner.
+
+    Raises:
+        ValueError: If the launcher needs GPUs and there are none.
     """
-    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+    has_gpu = torch.cuda.is_available()
+    if cfg.launcher in ('slurm', 'mpi') and not has_gpu:
+        raise ValueError(
+            f'--launcher {cfg.launcher} needs GPUs; on CPUs use '
+            'tools/dist_train.sh'
+        )
+    if cfg.launcher == 'pytorch' and not has_gpu:
         # mmengine's launcher asks for a GPU before it starts any backend.
         if not dist.is_initialized():
             dist.init_process_group('gloo')
@@ -68,9 +79,9 @@ def test(
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is not one of this model.
     """
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'there is no checkpoint {checkpoint}')
+    weights = read_state_dict(checkpoint)
     cfg.load_from = checkpoint
     evaluator = cfg.get('test_evaluator')
     is_coco = isinstance(evaluator, dict) and evaluator.type.endswith(
@@ -79,6 +90,11 @@ def test(
     if is_coco:
         evaluator.setdefault('outfile_prefix', f'{cfg.work_dir}/results')
     runner = build_runner(cfg)
+    model = runner.model
+    model = model.module if is_model_wrapper(model) else model
+    # Embeddings of another grid are fitted when they are loaded.
+    fixed = {k: v for k, v in weights.items() if not k.endswith('pos_embed')}
+    check_coverage(model, fixed, checkpoint)
     if amp:
         dtype = dict(fp16=torch.float16, bf16=torch.bfloat16)[amp]
         device_type = torch.device(get_device()).type

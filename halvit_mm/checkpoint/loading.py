@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ['load_pretrained', 'read_state_dict']
+__all__ = ['check_coverage', 'load_pretrained', 'read_state_dict']
 
 StateDict = Dict[str, Tensor]
 
@@ -95,6 +95,42 @@ def _complaint(own: StateDict, found: StateDict, fitting: List[str]) -> str:
     return '\n'.join(lines)
 
 
+def check_coverage(
+    module: nn.Module,
+    found: StateDict,
+    checkpoint: str,
+    min_coverage: float = 0.95,
+) -> float:
+    """Whether weights are those of a module.
+
+    Args:
+        module: What they are for.
+        found: Name -> tensor.
+        checkpoint: Where they come from, for the error.
+        min_coverage: Least share of the module's bytes.
+
+    Returns:
+        The share of the module's bytes that they cover, 0 to 1.
+
+    Raises:
+        ValueError: If it is less than ``min_coverage`` or a weight has
+            another shape, naming the differences.
+    """
+    own = module.state_dict()
+    fitting = [k for k in found if k in own and found[k].shape == own[k].shape]
+    misfitting = any(k in own and k not in fitting for k in found)
+    loaded = sum(_nbytes(own[k]) for k in fitting)
+    coverage = loaded / sum(map(_nbytes, own.values()))
+    if coverage < min_coverage or misfitting:
+        raise ValueError(
+            f'{checkpoint} does not fit {type(module).__name__}: it covers '
+            f'{coverage:.1%} of its bytes (at least {min_coverage:.0%} are '
+            'asked) and is of another architecture or '
+            f'incomplete.\n{_complaint(own, found, fitting)}'
+        )
+    return coverage
+
+
 def load_pretrained(
     module: nn.Module,
     checkpoint: str,
@@ -124,6 +160,7 @@ def load_pretrained(
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(_missing_file_message(checkpoint, made_by))
     found = read_state_dict(checkpoint)
+    prefix = prefix and prefix.rstrip('.') + '.'
     if any(key.startswith(prefix) for key in found):
         found = {
             key.removeprefix(prefix): value
@@ -133,18 +170,8 @@ def load_pretrained(
     own = module.state_dict()
     if hasattr(module, 'adapt_state_dict') and _same_width(own, found):
         module.adapt_state_dict(found)
-    fitting = [k for k in found if k in own and found[k].shape == own[k].shape]
-    misfitting = any(k in own and k not in fitting for k in found)
-    loaded = sum(_nbytes(own[k]) for k in fitting)
-    coverage = loaded / sum(map(_nbytes, own.values()))
-    if coverage < min_coverage or misfitting:
-        raise ValueError(
-            f'{checkpoint} does not fit {type(module).__name__}: it covers '
-            f'{coverage:.1%} of its bytes (at least {min_coverage:.0%} are '
-            'asked) and is of another architecture or '
-            f'incomplete.\n{_complaint(own, found, fitting)}'
-        )
-    module.load_state_dict({k: found[k] for k in fitting}, strict=False)
+    coverage = check_coverage(module, found, checkpoint, min_coverage)
+    module.load_state_dict(found, strict=False)
     print_log(
         f'{checkpoint}: loaded {coverage:.1%} of the bytes of '
         f'{type(module).__name__}',

@@ -7,7 +7,12 @@ Both lines write the same package folders (``mmengine``, ``mmcv``, ``mmdet``,
 from importlib import metadata
 from typing import Dict, List, NamedTuple
 
-__all__ = ['HostLine', 'host_lines', 'missing_host_message']
+__all__ = [
+    'HostLine',
+    'host_lines',
+    'missing_host_message',
+    'unsupported_message',
+]
 
 
 class HostLine(NamedTuple):
@@ -70,4 +75,24 @@ def missing_host_message() -> str:
         'no OpenMMLab host is installed: `pip install "halvit-mm[onedl]"` '
         'installs the maintained line, `pip install "halvit-mm[openmmlab]"` '
         'the original one (one of them, never both)'
+    )
+
+
+def unsupported_message(operator: str) -> str:
+    """The error text for an operator that torchvision does not stand in for.
+
+    Args:
+        operator: Its name, and with what arguments.
+
+    Returns:
+        Text with the command that builds mmcv for the installed line.
+    """
+    names = [line.name for line in host_lines()]
+    # Without isolation the build sees torch and compiles; a wheel in pip's
+    # cache may be the pure one.
+    mmcv = 'mmcv==2.1.0' if names == ['openmmlab'] else 'onedl-mmcv'
+    return (
+        f'the operator {operator} needs a compiled mmcv; build it with: '
+        'pip install --no-build-isolation --no-cache-dir --force-reinstall '
+        f'--no-deps {mmcv} (with FORCE_CUDA=1 for GPUs)'
     )

@@ -15,18 +15,14 @@ import sys
 import types
 from typing import Callable
 
+from .host import unsupported_message
+
 __all__ = ['ENV_VAR', 'install_mmcv_ext', 'ops_backend']
 
 NAME = 'mmcv._ext'
 #: ``auto`` (default), ``native`` or ``torchvision``.
 ENV_VAR = 'HALVIT_MM_MMCV_OPS'
 _CHOICES = ('auto', 'native', 'torchvision')
-# Without isolation the build sees torch and compiles; a wheel in pip's cache
-# may be the pure one.
-BUILD_COMMAND = (
-    'pip install --no-build-isolation --no-cache-dir --force-reinstall '
-    '--no-deps onedl-mmcv (with FORCE_CUDA=1 for GPUs)'
-)
 
 
 def _choice() -> str:
@@ -55,10 +51,7 @@ def _native_spec(path):
 
 def _unsupported(name: str) -> Callable:
     def raise_error(*args, **kwargs):
-        raise NotImplementedError(
-            f'the operator {name!r} needs a compiled mmcv; build it with: '
-            f'{BUILD_COMMAND}'
-        )
+        raise NotImplementedError(unsupported_message(name))
 
     raise_error.__name__ = name
     return raise_error

@@ -14,6 +14,8 @@ from torch import Tensor
 from torchvision.ops import nms as tv_nms
 from torchvision.ops import roi_align as tv_roi_align
 
+from .host import unsupported_message
+
 __all__ = [
     'get_compiler_version',
     'get_compiling_cuda_version',
@@ -36,17 +38,24 @@ def get_compiling_cuda_version() -> str:
 
 @functools.cache
 def _log_first_use() -> None:
-    logging.getLogger('halvit_mm').info(
-        'mmcv has no compiled operators: NMS and RoIAlign run on torchvision'
+    from mmengine.logging import print_log
+
+    print_log(
+        'mmcv has no compiled operators: NMS and RoIAlign run on torchvision',
+        logger='current',
+        level=logging.INFO,
     )
 
 
-def _check_offset(name: str, offset: int) -> None:
+def _check(name: str, *tensors: Tensor, offset: int = 0) -> None:
+    """Refuse what torchvision does not compute, or not as precisely."""
     if offset != 0:
-        raise NotImplementedError(
-            f'{name} with offset={offset} (the old box convention) needs a '
-            'compiled mmcv; use offset=0'
-        )
+        name += f' with offset={offset} (the old box convention)'
+    elif any(tensor.dtype == torch.float64 for tensor in tensors):
+        name += ' in float64'
+    else:
+        return
+    raise NotImplementedError(unsupported_message(name))
 
 
 def nms(
@@ -64,10 +73,10 @@ def nms(
         Indices, int64, (K,).
 
     Raises:
-        NotImplementedError: If ``offset`` is not 0.
+        NotImplementedError: If ``offset`` is not 0, or in float64.
     """
     _log_first_use()
-    _check_offset('nms', offset)
+    _check('nms', boxes, scores, offset=offset)
     return tv_nms(boxes.float(), scores.float(), iou_threshold)
 
 
@@ -97,10 +106,10 @@ def softnms(
         Indices of the boxes kept, best new score first, int64, (K,).
 
     Raises:
-        NotImplementedError: If ``offset`` is not 0.
+        NotImplementedError: If ``offset`` is not 0, or in float64.
     """
     _log_first_use()
-    _check_offset('softnms', offset)
+    _check('softnms', boxes, scores, offset=offset)
     left = torch.arange(len(boxes))
     boxes, scores = boxes.float(), scores.float().clone()
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
@@ -126,12 +135,11 @@ def softnms(
     return torch.stack(kept) if kept else left
 
 
-def _check_pool_mode(pool_mode: int) -> None:
+def _check_roi_align(pool_mode: int, *tensors: Tensor) -> None:
     if pool_mode != 1:
-        raise NotImplementedError(
-            "RoIAlign with pool_mode='max' needs a compiled mmcv; "
-            "use pool_mode='avg'"
-        )
+        name = "roi_align with pool_mode='max'"
+        raise NotImplementedError(unsupported_message(name))
+    _check('roi_align', *tensors)
 
 
 def roi_align_forward(
@@ -164,10 +172,10 @@ def roi_align_forward(
         aligned: Whether boxes are shifted by half a cell.
 
     Raises:
-        NotImplementedError: If ``pool_mode`` is max pooling.
+        NotImplementedError: If ``pool_mode`` is max pooling, or in float64.
     """
     _log_first_use()
-    _check_pool_mode(pool_mode)
+    _check_roi_align(pool_mode, input, rois)
     output.copy_(
         tv_roi_align(
             input.float(),
@@ -200,9 +208,9 @@ def roi_align_backward(
         ``grad_input`` that of ``input``.
 
     Raises:
-        NotImplementedError: If ``pool_mode`` is max pooling.
+        NotImplementedError: If ``pool_mode`` is max pooling, or in float64.
     """
-    _check_pool_mode(pool_mode)
+    _check_roi_align(pool_mode, grad_output, rois)
     gradient = torch.ops.torchvision._roi_align_backward(
         grad_output.float(),
         rois.float(),

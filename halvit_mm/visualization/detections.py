@@ -76,6 +76,7 @@ def draw_detections(
         found = truth.loadRes(results) if results else COCO()
     if img_ids is None:
         ids = sorted(i for i in truth.imgs if truth.imgToAnns[i])
+        ids = ids or sorted(truth.imgs)
         img_ids = ids[:: max(1, len(ids) // num_images)][:num_images]
     figure = Figure(
         figsize=(2.3 * len(img_ids), 4.9), layout='constrained', dpi=140
@@ -83,7 +84,10 @@ def draw_detections(
     grid = figure.subplots(2, len(img_ids), squeeze=False)
     for column, img_id in zip(grid.T, img_ids):
         path = Path(image_dir) / truth.imgs[img_id]['file_name']
-        image = cv2.imread(str(path))[..., ::-1]
+        image = cv2.imread(str(path))
+        if image is None:
+            raise ValueError(f'there is no image {path}, or it is broken')
+        image = image[..., ::-1]
         detections = [
             annotation
             for annotation in found.imgToAnns[img_id]

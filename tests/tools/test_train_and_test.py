@@ -38,6 +38,7 @@ def test_pretraining_feeds_detection(pretrained, detected):
     log = log_of(detected)
     assert 'loaded 100.0% of the bytes of HaLViT' in log
     assert 'BFloat16OptimWrapper' in log
+    assert 'NMS and RoIAlign run on torchvision' in log
 
 
 def test_evaluation_equals_pycocotools(shapes, detected, tmp_path):
@@ -129,6 +130,21 @@ def test_errors_reach_the_screen(args, message, tmp_path):
     )
     assert result.returncode != 0
     assert message in result.stdout
+
+
+def test_a_foreign_checkpoint_is_not_evaluated(pretrained, shapes, tmp_path):
+    result = tool(
+        'test',
+        DETECTOR,
+        pretrained / 'epoch_1.pth',  # a classifier's
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'data_root={shapes}/detection',
+        check=False,
+    )
+    assert result.returncode != 0
+    assert 'does not fit MaskRCNN: it covers' in result.stdout
 
 
 def test_scripts_print_their_usage():
