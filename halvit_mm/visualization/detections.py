@@ -79,7 +79,7 @@ def draw_detections(
         ids = ids or sorted(truth.imgs)
         img_ids = ids[:: max(1, len(ids) // num_images)][:num_images]
     figure = Figure(
-        figsize=(2.3 * len(img_ids), 4.9), layout='constrained', dpi=140
+        figsize=(2.3 * len(img_ids), 4.9), layout='constrained', dpi=110
     )
     grid = figure.subplots(2, len(img_ids), squeeze=False)
     for column, img_id in zip(grid.T, img_ids):
