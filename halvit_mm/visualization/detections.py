@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List
 
 import cv2
 import numpy as np
@@ -57,7 +57,6 @@ def draw_detections(
     out: str,
     num_images: int = 6,
     score_thr: float = 0.5,
-    img_ids: Optional[Sequence[int]] = None,
 ) -> None:
     """Draw ground truth (top) and predictions (below) of some images.
 
@@ -68,16 +67,14 @@ def draw_detections(
         out: PNG file.
         num_images: Images to draw, evenly spread over those with objects.
         score_thr: Least score of a detection to be drawn.
-        img_ids: Images to draw instead.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(ann_file)
         results = json.loads(Path(result_file).read_text())
         found = truth.loadRes(results) if results else COCO()
-    if img_ids is None:
-        ids = sorted(i for i in truth.imgs if truth.imgToAnns[i])
-        ids = ids or sorted(truth.imgs)
-        img_ids = ids[:: max(1, len(ids) // num_images)][:num_images]
+    ids = sorted(i for i in truth.imgs if truth.imgToAnns[i])
+    ids = ids or sorted(truth.imgs)
+    img_ids = ids[:: max(1, len(ids) // num_images)][:num_images]
     figure = Figure(
         figsize=(2.3 * len(img_ids), 4.9), layout='constrained', dpi=110
     )

@@ -1,0 +1,32 @@
+"""The tools that report on a config, without its data."""
+
+import re
+
+from .conftest import tool
+
+DETECTOR = 'configs/demo/maskrcnn_halvit_shapes.py'
+CLASSIFIER = 'configs/demo/halvit_shapes.py'
+
+
+def test_check_config_names_what_fails():
+    result = tool(
+        'analysis_tools/check_config',
+        DETECTOR,
+        CLASSIFIER,
+        'configs/demo/no_such_config.py',
+        '--steps',
+        2,
+        check=False,
+    )
+    assert result.returncode == 1
+    for path in (DETECTOR, CLASSIFIER):
+        line = re.search(rf'ok +{path}: ([\d.]+) s a step.*', result.stdout)
+        assert line and float(line[1]) > 0 and 'loss ' in line[0]
+    assert 'FAILED configs/demo/no_such_config.py' in result.stdout
+
+
+def test_model_info_prints_every_part_and_its_latency():
+    output = tool('analysis_tools/model_info', CLASSIFIER, '--latency').stdout
+    for part in ('backbone', 'head', 'total'):
+        assert f'{part} ' in output
+    assert int(re.search(r'latency (\d+) ms', output)[1]) > 0
