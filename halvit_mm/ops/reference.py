@@ -1,4 +1,4 @@
-"""The tied projections in plain PyTorch: their definition.
+"""The operators in plain PyTorch: their definition.
 
 HaLViT (Koyun and Toereyin, 2024), Sec. 3.1: one matrix serves as ``W`` and,
 inside the same layer, as its transpose.
@@ -10,10 +10,44 @@ view, both uses read the same parameter, and autograd adds both gradients.
 
 from typing import Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['tied_ffn', 'tied_out', 'tied_qkv']
+__all__ = ['add_layer_norm', 'tied_ffn', 'tied_out', 'tied_qkv']
+
+
+def add_layer_norm(
+    residual: Tensor,
+    delta: Optional[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    row_scale: Optional[Tensor] = None,
+) -> Tuple[Tensor, Tensor]:
+    r"""Residual sum and its layer norm.
+
+    .. math:: r' = r + s \delta,\qquad y = LN(r')
+
+    Args:
+        residual: (B, T, D).
+        delta: (B, T, D), or None for a norm without a sum.
+        weight: (D,).
+        bias: (D,).
+        eps: Added to the variance.
+        row_scale: (B,), one factor of ``delta`` per sample: stochastic depth.
+
+    Returns:
+        ``r'`` and ``y``, each (B, T, D).
+    """
+    if delta is not None:
+        if row_scale is not None:
+            delta = delta * row_scale.to(delta.dtype).view(
+                -1, *[1] * (delta.dim() - 1)
+            )
+        residual = residual + delta
+    y = F.layer_norm(residual, residual.shape[-1:], weight, bias, eps)
+    return residual, y
 
 
 def tied_qkv(
@@ -47,17 +81,25 @@ def tied_qkv(
     )
 
 
-def tied_out(o: Tensor, wq: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+def tied_out(
+    o: Tensor,
+    wq: Tensor,
+    bias: Optional[Tensor] = None,
+    gain: Optional[Tensor] = None,
+) -> Tensor:
     r"""Output projection of attention: :math:`W_q^T o + b_o` (Sec. 3.1).
 
     Args:
         o: (B, T, D), the heads' outputs side by side.
         wq: (D, D), the query matrix, tied.
         bias: (D,) or None.
+        gain: (D,), multiplies ``o``, or None.
 
     Returns:
         (B, T, D).
     """
+    if gain is not None:
+        o = o * gain.to(o.dtype)
     return F.linear(o, wq.t(), bias)
 
 
@@ -67,10 +109,18 @@ def tied_ffn(
     b1: Optional[Tensor] = None,
     b2: Optional[Tensor] = None,
     approximate: str = 'none',
+    gain: Optional[Tensor] = None,
+    signed: bool = False,
 ) -> Tensor:
     r"""Feed-forward network of one matrix (Eq. 4).
 
-    .. math:: W^T\, \mathrm{gelu}(W x + b_1) + b_2
+    .. math:: W^T\, (s * \mathrm{gelu}(W x + b_1)) + b_2
+
+    Without ``gain`` and ``signed``, s = 1 as in the paper. Signed tying
+    (ours) has s = 1 for the first half of the hidden units and -1 for the
+    second: the linear part of the paper's layer is the positive
+    semi-definite :math:`W^T W / 2`, so that it must copy its input; with
+    signs it starts near zero.
 
     Args:
         x: (B, T, D).
@@ -78,9 +128,16 @@ def tied_ffn(
         b1: (F,) or None.
         b2: (D,) or None.
         approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
+        gain: (F,), a learnt s, or None.
+        signed: Whether s is the fixed sign.
 
     Returns:
         (B, T, D).
     """
     hidden = F.gelu(F.linear(x, w, b1), approximate=approximate)
+    if gain is not None:
+        hidden = hidden * gain.to(hidden.dtype)
+    if signed:
+        positive, negative = hidden.chunk(2, dim=-1)
+        hidden = torch.cat((positive, -negative), dim=-1)
     return F.linear(hidden, w.t(), b2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from halvit_mm.ops import tied_ffn, tied_out, tied_qkv
+from halvit_mm.ops.reference import tied_ffn, tied_out, tied_qkv
 
 B, T, D, F = 2, 3, 4, 10  # F is no multiple of D: W is not mistaken for W^T
 

@@ -4,13 +4,15 @@ Shapes: B batch, T tokens, D width, h heads, d = D / h.
 """
 
 from abc import ABCMeta, abstractmethod
-from typing import Tuple
+from typing import Dict, Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
+from .prepared import PreparedModule
 from .tied_linear import TiedLinear
 from .window import window_padding_mask, window_partition, window_unpartition
 
@@ -51,12 +53,28 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     @abstractmethod
-    def project_qkv(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """Args: x: (B, T, D). Returns: q, k, v, each (B, T, D)."""
+    def project_qkv(self, x: Tensor) -> Tuple[Optional[Tensor], ...]:
+        """Project the input.
+
+        Args:
+            x: (B, T, D).
+
+        Returns:
+            q, k, v, each (B, T, D), and what :meth:`project_out` can use
+            again, or None.
+        """
 
     @abstractmethod
-    def project_out(self, o: Tensor) -> Tensor:
-        """Args: o: (B, T, D). Returns: (B, T, D)."""
+    def project_out(self, o: Tensor, packed: Optional[Tensor]) -> Tensor:
+        """Project the heads' outputs.
+
+        Args:
+            o: (B, T, D).
+            packed: Last result of :meth:`project_qkv`.
+
+        Returns:
+            (B, T, D).
+        """
 
     def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
         """Attend.
@@ -69,16 +87,16 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
             (B, T, D).
         """
         B, T, D = x.shape
+        *qkv, packed = self.project_qkv(x)
         q, k, v = (
-            t.reshape(B, T, self.num_heads, -1).transpose(1, 2)
-            for t in self.project_qkv(x)
+            t.reshape(B, T, self.num_heads, -1).transpose(1, 2) for t in qkv
         )
         if self.window_size:
             o = self._attend_windows(q, k, v, hw)
         else:
             o = self._attend(q, k, v)
         o = o.transpose(1, 2).reshape(B, T, D)
-        return self.proj_drop(self.project_out(o))
+        return self.proj_drop(self.project_out(o, packed))
 
     def _attend(self, q, k, v, mask=None) -> Tensor:
         dropout = self.attn_drop_rate if self.training else 0.0
@@ -114,16 +132,16 @@ class SelfAttention(_SelfAttentionBase):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def project_qkv(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """Args: x: (B, T, D). Returns: q, k, v, each (B, T, D)."""
-        return self.qkv(x).chunk(3, dim=-1)
+    def project_qkv(self, x: Tensor) -> Tuple[Optional[Tensor], ...]:
+        """Args: x: (B, T, D). Returns: q, k, v, each (B, T, D), and None."""
+        return *self.qkv(x).chunk(3, dim=-1), None
 
-    def project_out(self, o: Tensor) -> Tensor:
-        """Args: o: (B, T, D). Returns: (B, T, D)."""
+    def project_out(self, o: Tensor, packed: Optional[Tensor]) -> Tensor:
+        """Args: o: (B, T, D); packed: None. Returns: (B, T, D)."""
         return self.proj(o)
 
 
-class TiedSelfAttention(_SelfAttentionBase):
+class TiedSelfAttention(PreparedModule, _SelfAttentionBase):
     """HaLViT's attention: two square matrices instead of four (Sec. 3.1).
 
     ``q`` holds ``Wq`` with the biases of the query and of the output, ``kv``
@@ -142,8 +160,20 @@ class TiedSelfAttention(_SelfAttentionBase):
             embed_dims, embed_dims, bias=qkv_bias, transposed_bias=qkv_bias
         )
 
-    def project_qkv(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """Args: x: (B, T, D). Returns: q, k, v, each (B, T, D)."""
+    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
+        """``[Wq; Wkv; Wkv^T]``, their biases and the output's."""
+        biases = (self.q.bias, self.kv.bias, self.kv.transposed_bias)
+        return dict(
+            qkv_weight=ops.pack_qkv(self.q.weight, self.kv.weight, dtype),
+            qkv_bias=None if None in biases else torch.cat(biases).to(dtype),
+            out_bias=self.q.transposed_bias.to(dtype),
+        )
+
+    def project_qkv(self, x: Tensor) -> Tuple[Optional[Tensor], ...]:
+        """Args: x: (B, T, D). Returns: q, k, v, and the cast matrices."""
+        if prepared := self.prepared_weights:
+            packed = prepared['qkv_weight']
+            return *ops.packed_qkv(x, packed, prepared['qkv_bias']), packed
         return ops.tied_qkv(
             x,
             self.q.weight,
@@ -153,6 +183,12 @@ class TiedSelfAttention(_SelfAttentionBase):
             self.kv.transposed_bias,
         )
 
-    def project_out(self, o: Tensor) -> Tensor:
-        """Args: o: (B, T, D). Returns: (B, T, D)."""
-        return ops.tied_out(o, self.q.weight, self.q.transposed_bias)
+    def project_out(self, o: Tensor, packed: Optional[Tensor]) -> Tensor:
+        """Args: o: (B, T, D); packed: cast matrices. Returns: (B, T, D)."""
+        if prepared := self.prepared_weights:
+            wq = packed[: self.q.out_features]
+            with torch.autocast(o.device.type, enabled=False):
+                return ops.tied_out(o, wq, prepared['out_bias'])
+        return ops.tied_out(
+            o, self.q.weight, self.q.transposed_bias, packed=packed
+        )

@@ -1,13 +1,15 @@
 """The pre-norm encoder layer, untied or tied; they differ in nothing else."""
 
-from typing import Tuple
+from typing import Optional, Tuple
 
+import torch
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ... import ops
 from .attention import SelfAttention, TiedSelfAttention
 from .mlp import GELU_FORMS, TiedFFN
 from .tied_linear import TiedLinear
@@ -105,3 +107,34 @@ class TiedEncoderLayer(EncoderLayer):
     @staticmethod
     def _build_ffn(embed_dims, feedforward_channels, act, drop_rate):
         return TiedFFN(embed_dims, feedforward_channels, act, drop_rate)
+
+    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
+        """Args: x: (B, T, D); hw: grid in tokens. Returns: (B, T, D)."""
+        if not isinstance(self.ln1, nn.LayerNorm):
+            return super().forward(x, hw)
+        # Norms in the dtype that the projections take, and the first sum
+        # inside the second norm; the second sum ends the layer, so that
+        # whatever stands between layers sees x -> x.
+        dtype = self.attn.prepared_dtype
+        norm1, norm2 = self.ln1, self.ln2
+        y = ops.layer_norm(x, norm1.weight, norm1.bias, norm1.eps, dtype)
+        x, y = ops.add_layer_norm(
+            x,
+            self.attn(y, hw),
+            norm2.weight,
+            norm2.bias,
+            norm2.eps,
+            self._drop_path_scale(x),
+            dtype,
+        )
+        return x + self.drop_path(self.ffn(y))
+
+    def _drop_path_scale(self, x: Tensor) -> Optional[Tensor]:
+        """Args: x: (B, T, D). Returns: (B,), factors of a branch, or None.
+
+        What :class:`DropPath` multiplies by, as a factor per sample.
+        """
+        if not (self.training and self.drop_path.drop_prob):
+            return None
+        ones = torch.ones(len(x), device=x.device)
+        return self.drop_path(ones)

@@ -1,10 +1,14 @@
 """The tied feed-forward network."""
 
+from typing import Dict
+
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
+from .prepared import PreparedModule
 from .tied_linear import TiedLinear
 
 __all__ = ['GELU_FORMS', 'TiedFFN']
@@ -13,7 +17,7 @@ __all__ = ['GELU_FORMS', 'TiedFFN']
 GELU_FORMS = {'gelu': 'none', 'gelu_tanh': 'tanh'}
 
 
-class TiedFFN(BaseModule):
+class TiedFFN(PreparedModule, BaseModule):
     r"""HaLViT's FFN, :math:`W^T gelu(W x + b_1) + b_2` (Eq. 4).
 
     Args:
@@ -35,11 +39,26 @@ class TiedFFN(BaseModule):
         self.tied = TiedLinear(embed_dims, feedforward_channels)
         self.drop = nn.Dropout(drop_rate)
 
+    def pack(self, dtype: torch.dtype) -> Dict[str, Tensor]:
+        """The matrix and both biases."""
+        tied = self.tied
+        return dict(
+            w=tied.weight.to(dtype),
+            b1=tied.bias.to(dtype),
+            b2=tied.transposed_bias.to(dtype),
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (B, T, D). Returns: (B, T, D)."""
         if self.training and self.drop.p:  # the op keeps no dropout mask
             hidden = F.gelu(self.tied(x), approximate=self.approximate)
             return self.drop(self.tied.forward_transposed(self.drop(hidden)))
+        if prepared := self.prepared_weights:
+            with torch.autocast(x.device.type, enabled=False):
+                x = x.to(self.prepared_dtype)
+                return ops.tied_ffn(
+                    x, **prepared, approximate=self.approximate
+                )
         return ops.tied_ffn(
             x,
             self.tied.weight,

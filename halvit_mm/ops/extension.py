@@ -1,0 +1,204 @@
+"""Which implementation serves the operators, and why.
+
+``HALVIT_MM_OPS`` chooses: ``auto`` (the compiled library where it fits),
+``cuda`` (the library or an error), ``fallback`` (never the library) or
+``plain`` (no operators at all: the definitions of :mod:`.reference`).
+``HALVIT_MM_OPS_IN_COMPILE=1`` keeps the operators inside ``torch.compile``,
+which otherwise sees the definitions and fuses them itself.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, Iterator, Optional
+
+import torch
+
+__all__ = [
+    'backend',
+    'backend_reason',
+    'in_compile',
+    'is_broken',
+    'is_plain',
+    'use',
+]
+
+CHOICES = ('auto', 'cuda', 'fallback', 'plain')
+_HERE = Path(__file__).parent
+_TAG = re.compile(rb'halvit_mm-build\{([^}]*)\}')
+_MIN_CAPABILITY = (8, 0)
+
+
+def _from_environment() -> str:
+    choice = os.environ.get('HALVIT_MM_OPS', 'auto')
+    if choice not in CHOICES:
+        raise ValueError(
+            f'HALVIT_MM_OPS={choice!r}: choose one of {list(CHOICES)}'
+        )
+    return choice
+
+
+class _Settings:
+    choice = _from_environment()
+    loaded = False
+    in_compile = os.environ.get('HALVIT_MM_OPS_IN_COMPILE', '0') == '1'
+
+
+def schema_digest() -> str:
+    """Digest of :mod:`.schemas`, which a library must have been built for."""
+    source = (_HERE / 'schemas.py').read_bytes()
+    return hashlib.sha256(source).hexdigest()[:12]
+
+
+def library_path() -> Optional[Path]:
+    """The compiled library, or None where only Python was installed."""
+    return next(iter(sorted(_HERE.parent.glob('_C*.so'))), None)
+
+
+def read_build(path: Path) -> Dict[str, str]:
+    """What a library says of itself, without loading it.
+
+    Args:
+        path: Of a shared library.
+
+    Returns:
+        ``schema, torch, cuda, archs``; empty where it is not one of ours.
+    """
+    found = _TAG.search(path.read_bytes())
+    if found is None:
+        return {}
+    pairs = found.group(1).decode().split(';')
+    build, key = {}, ''
+    for pair in pairs:  # the list of architectures has semicolons, too
+        if '=' in pair:
+            key, _, build[key] = pair.partition('=')
+        else:
+            build[key] += f';{pair}'
+    return build
+
+
+def why_not(path: Optional[Path]) -> str:
+    """Why the library at ``path`` is not used; empty where it is."""
+    if path is None:
+        return 'the CUDA operators are not built'
+    if not torch.cuda.is_available():
+        return 'PyTorch sees no usable GPU'
+    old = [
+        torch.cuda.get_device_name(i)
+        for i in range(torch.cuda.device_count())
+        if torch.cuda.get_device_capability(i) < _MIN_CAPABILITY
+    ]
+    if old:
+        return f'{old} have a compute capability below 8.0'
+    build = read_build(path)
+    expected = {
+        'schema': schema_digest(),
+        'torch': '.'.join(torch.__version__.split('.')[:2]),
+    }
+    for key, value in expected.items():
+        if build.get(key) != value:
+            return (
+                f'{path.name} was built for {key} {build.get(key, "unknown")}'
+                f', not {value}: build it again'
+            )
+    return _load(path)
+
+
+def _load(path: Path) -> str:
+    try:
+        torch.ops.load_library(path)
+        _Settings.loaded = True
+        # A driver that is too old for the build fails at the first launch.
+        probe = torch.ones(1, 8, device='cuda')
+        ones = torch.ones(8, device='cuda')
+        torch.ops.halvit.add_layer_norm(
+            probe, None, None, ones, ones, 1e-6, torch.float32
+        )
+        torch.cuda.synchronize()
+    except (OSError, RuntimeError) as error:
+        return f'{path.name} does not work: {str(error).splitlines()[0]}'
+    return ''
+
+
+@lru_cache(maxsize=1)
+def _library_problem() -> str:
+    """Loads the library once. Returns: Why it is not used, or nothing."""
+    problem = why_not(library_path())
+    if problem and torch.cuda.is_available():
+        logging.getLogger('halvit_mm').warning(
+            'The operators run on their fallback: %s.', problem
+        )
+    return problem
+
+
+def backend() -> str:
+    """Which implementation serves tensors on a GPU, or on this machine.
+
+    Returns:
+        ``'cuda'``, ``'fallback'`` or ``'plain'``.
+
+    Raises:
+        RuntimeError: If ``HALVIT_MM_OPS=cuda`` and the library cannot be
+            used.
+    """
+    choice = _Settings.choice
+    if choice in ('fallback', 'plain'):
+        return choice
+    problem = _library_problem()
+    if problem and choice == 'cuda':
+        raise RuntimeError(f'HALVIT_MM_OPS=cuda, but {problem}')
+    return 'fallback' if problem else 'cuda'
+
+
+def backend_reason() -> str:
+    """One clause that says why :func:`backend` is what it is."""
+    if _Settings.choice in ('fallback', 'plain'):
+        return f'HALVIT_MM_OPS={_Settings.choice}'
+    return _library_problem() or f'{library_path().name} fits'
+
+
+def is_plain() -> bool:
+    """Whether the definitions are called instead of the operators."""
+    return _Settings.choice == 'plain'
+
+
+def is_broken() -> bool:
+    """Whether kernels were loaded that turned out not to run."""
+    return _Settings.loaded and bool(_library_problem())
+
+
+def in_compile() -> bool:
+    """Whether ``torch.compile`` sees the operators."""
+    return _Settings.in_compile
+
+
+@contextmanager
+def use(
+    choice: Optional[str] = None, in_compile: Optional[bool] = None
+) -> Iterator[None]:
+    """Choose inside a ``with``, as the environment variables do.
+
+    ``'fallback'`` does not take away the kernels of a library that is
+    already loaded.
+
+    Args:
+        choice: One of the four, or None for no change.
+        in_compile: Whether ``torch.compile`` sees the operators.
+
+    Raises:
+        ValueError: For an unknown choice.
+    """
+    if choice is not None and choice not in CHOICES:
+        raise ValueError(f'{choice!r}: choose one of {list(CHOICES)}')
+    before = _Settings.choice, _Settings.in_compile
+    _Settings.choice = choice or before[0]
+    if in_compile is not None:
+        _Settings.in_compile = in_compile
+    try:
+        yield
+    finally:
+        _Settings.choice, _Settings.in_compile = before

@@ -1,0 +1,17 @@
+"""The operators for any device and float dtype, from PyTorch's own kernels.
+
+Each casts an input and a weight once, adds the two gradients of a tied matrix
+inside the second product, and keeps no hidden units: the backward pass
+computes ``gelu(u)`` again. Arguments and results: :mod:`..schemas`.
+"""
+
+from . import attention, feed_forward, layer_norm
+
+__all__ = ['KERNELS']
+
+#: Operator's name -> its function.
+KERNELS = {
+    name: getattr(module, name)
+    for module in (layer_norm, attention, feed_forward)
+    for name in module.__all__
+}

@@ -1,0 +1,142 @@
+"""The tied feed-forward network of the fallback.
+
+Shapes: T tokens in all, D width, F hidden width.
+"""
+
+from typing import List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .products import (
+    accumulate,
+    column_sum,
+    empty,
+    linear,
+    pack,
+    product_dtype,
+    rows_of,
+    unpack,
+    weight_gradient,
+)
+
+__all__ = ['tied_ffn', 'tied_ffn_backward', 'tied_ffn_inference']
+
+
+def _parts(hidden: int, signed: bool) -> List[Tuple[slice, float]]:
+    """Hidden units and their sign: the factor of a product costs no pass."""
+    if not signed:
+        return [(slice(None), 1.0)]
+    half = hidden // 2
+    return [(slice(half), 1.0), (slice(half, None), -1.0)]
+
+
+def _second_product(h, w, b2, signed: bool) -> Tensor:
+    y = None if b2 is None else b2.to(h.dtype)
+    for part, sign in _parts(len(w), signed):
+        h_part, w_part = h[:, part], w[part]
+        if y is not None and y.dim() == 1:
+            y = torch.addmm(y, h_part, w_part, alpha=sign)
+        else:
+            y = accumulate(y, h_part, w_part, sign)
+    return y
+
+
+def tied_ffn(
+    x: Tensor,
+    w: Tensor,
+    b1: Optional[Tensor],
+    b2: Optional[Tensor],
+    gain: Optional[Tensor],
+    signed: bool,
+    approximate: str,
+    impl: int,
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """See :data:`..schemas.SCHEMAS`. There is one implementation here."""
+    w_cast = pack(x.dtype, w) if x.dtype != w.dtype else empty(x)
+    dtype = product_dtype(x)
+    (matrix,) = unpack(w_cast, dtype, w)
+    u = linear(rows_of(x, dtype), matrix, b1)
+    kept = u.to(x.dtype).view(*x.shape[:-1], -1)
+    # what is kept was rounded: both passes see the same hidden units
+    hidden = F.gelu(rows_of(kept, dtype), approximate=approximate)
+    if gain is not None:
+        hidden.mul_(gain.to(dtype))
+    y = _second_product(hidden, matrix, b2, signed)
+    return y.to(x.dtype).view(x.shape), kept, w_cast
+
+
+def tied_ffn_inference(
+    x: Tensor,
+    w: Tensor,
+    b1: Optional[Tensor],
+    b2: Optional[Tensor],
+    gain: Optional[Tensor],
+    signed: bool,
+    approximate: str,
+    impl: int,
+) -> Tensor:
+    """See :data:`..schemas.SCHEMAS`."""
+    dtype = product_dtype(x)
+    matrix = w.to(x.dtype).to(dtype)
+    hidden = linear(rows_of(x, dtype), matrix, b1)
+    torch.ops.aten.gelu_(hidden, approximate=approximate)
+    if gain is not None:
+        hidden.mul_(gain.to(dtype))
+    y = _second_product(hidden, matrix, b2, signed)
+    return y.to(x.dtype).view(x.shape)
+
+
+def tied_ffn_backward(
+    g: Tensor,
+    x: Tensor,
+    u: Tensor,
+    w: Tensor,
+    w_cast: Tensor,
+    gain: Optional[Tensor],
+    signed: bool,
+    approximate: str,
+    impl: int,
+    needs: List[bool],
+) -> Tuple[Tensor, ...]:
+    """See :data:`..schemas.SCHEMAS`."""
+    dtype = product_dtype(x)
+    parts = _parts(len(w), signed)
+    grad, u = rows_of(g, dtype), rows_of(u, dtype)
+    dx, dw, db1, db2, dgain = (empty(w) for _ in range(5))
+    hidden = dh = None
+    if needs[1] or needs[4]:
+        hidden = F.gelu(u, approximate=approximate)
+    if needs[0] or needs[1] or needs[2] or needs[4]:
+        (matrix,) = unpack(w_cast, dtype, w)
+        dh = _hidden_gradient(grad, matrix, parts)
+    if needs[4]:
+        dgain = column_sum(dh * hidden, gain)
+    if gain is not None:
+        dh.mul_(gain.to(dtype))
+        hidden = None if hidden is None else hidden.mul_(gain.to(dtype))
+    if needs[0] or needs[1] or needs[2]:
+        du = torch.ops.aten.gelu_backward.grad_input(
+            dh, u, approximate=approximate, grad_input=dh
+        )
+    if needs[2]:
+        db1 = column_sum(du, w)
+    if needs[0]:
+        dx = (du @ matrix).to(x.dtype).view(x.shape)
+    if needs[1]:
+        dw = weight_gradient(w, (du, rows_of(x, dtype)))
+        for part, sign in parts:
+            accumulate(dw[part], hidden[:, part].t(), grad, sign)
+    if needs[3]:
+        db2 = column_sum(grad, w)
+    return dx, dw, db1, db2, dgain
+
+
+def _hidden_gradient(grad: Tensor, matrix: Tensor, parts) -> Tensor:
+    """Args: grad: (T, D); matrix: (F, D). Returns: (T, F)."""
+    dh = grad.new_empty(len(grad), len(matrix))
+    for part, sign in parts:
+        # beta = 0: what stands in the new tensor does not count
+        dh[:, part].addmm_(grad, matrix[part].t(), beta=0, alpha=sign)
+    return dh

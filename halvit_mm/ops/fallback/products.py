@@ -1,0 +1,135 @@
+"""Matrix products of the fallback.
+
+Shapes: T tokens, D width.
+"""
+
+from functools import cache
+from typing import List, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    'accumulate',
+    'column_sum',
+    'empty',
+    'linear',
+    'pack',
+    'product_dtype',
+    'rows_of',
+    'unpack',
+    'weight_gradient',
+]
+
+
+@cache
+def _has_native_products(device_type: str, dtype: torch.dtype) -> bool:
+    if device_type != 'cpu':
+        return True
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if dtype == torch.float16:
+        return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return True
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """Dtype in which products with ``x`` run.
+
+    PyTorch multiplies 16-bit matrices element by element on CPUs without
+    units for them, 6 to 80 times slower than in float32, which holds every
+    16-bit number.
+
+    Args:
+        x: Any floating-point tensor.
+
+    Returns:
+        The dtype of ``x``, or float32.
+    """
+    native = _has_native_products(x.device.type, x.dtype)
+    return x.dtype if native else torch.float32
+
+
+def empty(like: Tensor) -> Tensor:
+    """What is returned for a tensor that is not needed."""
+    return like.new_empty(0)
+
+
+def rows_of(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Args: x: (..., D). Returns: (T, D) in ``dtype``."""
+    return x.reshape(-1, x.shape[-1]).to(dtype)
+
+
+def linear(x: Tensor, w: Tensor, bias: Optional[Tensor]) -> Tensor:
+    """Args: x: (T, D); w: (F, D); bias: (F,). Returns: (T, F)."""
+    if bias is None:
+        return x @ w.t()
+    return torch.addmm(bias.to(x.dtype), x, w.t())
+
+
+def accumulate(
+    total: Optional[Tensor], a: Tensor, b: Tensor, alpha: float = 1.0
+) -> Tensor:
+    """Add ``alpha a b`` to ``total``, in place and in its dtype."""
+    if total is None:
+        total = a @ b
+        return total if alpha == 1 else total.mul_(alpha)
+    if total.dtype == a.dtype:
+        return total.addmm_(a, b, alpha=alpha)
+    return total.add_(a @ b, alpha=alpha)
+
+
+def weight_gradient(
+    weight: Tensor, *pairs: Tuple[Optional[Tensor], Optional[Tensor]]
+) -> Tensor:
+    """Sum of ``a^T b``, in the dtype of the weight.
+
+    Args:
+        weight: Whose gradient it is.
+        pairs: (T, M) and (T, N); one with a None counts as zero.
+
+    Returns:
+        (M, N).
+    """
+    total = None
+    for a, b in pairs:
+        if a is not None and b is not None:
+            total = accumulate(total, a.t(), b).to(weight.dtype)
+    return torch.zeros_like(weight) if total is None else total
+
+
+def column_sum(x: Optional[Tensor], like: Tensor) -> Tensor:
+    """Gradient of a bias.
+
+    Args:
+        x: (T, N), or None for zero.
+        like: (N, ...), gives the dtype.
+
+    Returns:
+        (N,), summed in float32 at least.
+    """
+    if x is None:
+        return like.new_zeros(like.shape[0])
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return x.sum(0, dtype=wide).to(like.dtype)
+
+
+def pack(dtype: torch.dtype, *matrices: Tensor) -> Tensor:
+    """Args: matrices: (N_i, D). Returns: (sum N_i, D) in ``dtype``."""
+    rows = [len(matrix) for matrix in matrices]
+    shape = (sum(rows), matrices[0].shape[1])
+    packed = matrices[0].new_empty(shape, dtype=dtype)
+    for block, matrix in zip(packed.split(rows), matrices):
+        block.copy_(matrix)
+    return packed
+
+
+def unpack(
+    packed: Tensor, dtype: torch.dtype, *matrices: Tensor
+) -> List[Tensor]:
+    """The blocks that :func:`pack` cast; the matrices if it did not."""
+    if packed.numel():
+        blocks = packed.split([len(matrix) for matrix in matrices])
+    else:
+        blocks = matrices
+    return [block.to(dtype) for block in blocks]

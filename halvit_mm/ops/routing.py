@@ -1,0 +1,48 @@
+"""When the definitions are called instead of the operators."""
+
+import logging
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from .extension import backend, in_compile, is_broken, is_plain
+
+__all__ = ['uses_definition']
+
+_is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
+_CUDA_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_CUDA_MULTIPLE = 8  # elements: the kernels load 16 bytes at a time
+
+
+@cache
+def _log_once(reason: str) -> None:
+    logging.getLogger('halvit_mm').warning(
+        'The CUDA operators are not used: %s.', reason
+    )
+
+
+def uses_definition(x: Tensor, *widths: int) -> bool:
+    """Whether plain PyTorch is to compute an operator.
+
+    Args:
+        x: Its input.
+        widths: Sizes of its matrices.
+
+    Returns:
+        True if a graph leaves PyTorch, ``torch.compile`` is to see through,
+        the user wants it, or the CUDA kernels cannot take the input.
+    """
+    if is_plain() or torch.jit.is_tracing() or _is_exporting():
+        return True
+    if torch.compiler.is_compiling():
+        return not in_compile()
+    if not x.is_cuda or backend() != 'cuda':
+        return x.is_cuda and is_broken()
+    if x.dtype not in _CUDA_DTYPES:
+        _log_once(f'{x.dtype}')
+        return True
+    odd = [width for width in widths if width % _CUDA_MULTIPLE]
+    if odd:
+        _log_once(f'the widths {odd} are no multiples of {_CUDA_MULTIPLE}')
+    return bool(odd)

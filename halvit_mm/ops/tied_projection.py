@@ -1,0 +1,235 @@
+"""The operators as the layers call them.
+
+Each has the arguments of its definition in :mod:`.reference` and checks them;
+autocast's dtype is applied here, once. Where a graph leaves PyTorch
+(``torch.export``, tracing) and, unless chosen otherwise, inside
+``torch.compile``, the definitions themselves are called.
+
+Shapes: B batch, T tokens, D width, F hidden width of the FFN.
+"""
+
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from . import library, reference
+from .checks import check_gelu, check_input, check_parameters, compute_dtype
+from .routing import uses_definition
+from .schemas import NAMESPACE
+from .tuning import gelu_in_product
+
+__all__ = ['add_layer_norm', 'layer_norm', 'tied_ffn', 'tied_out', 'tied_qkv']
+
+_ops = getattr(torch.ops, NAMESPACE)
+assert library.LIBRARY is not None  # importing it defines the operators
+
+
+def _needs_gradient(*tensors: Optional[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in tensors
+    )
+
+
+def layer_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    dtype: Optional[torch.dtype] = None,
+) -> Tensor:
+    """Layer norm whose result has the dtype that the next product takes.
+
+    Args:
+        x: (B, T, D).
+        weight: (D,).
+        bias: (D,).
+        eps: Added to the variance.
+        dtype: Of the result; by default autocast's, or that of ``x``.
+
+    Returns:
+        (B, T, D).
+
+    Raises:
+        ValueError: If shapes, devices or dtypes do not fit.
+    """
+    return add_layer_norm(x, None, weight, bias, eps, dtype=dtype)[1]
+
+
+def add_layer_norm(
+    residual: Tensor,
+    delta: Optional[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    row_scale: Optional[Tensor] = None,
+    dtype: Optional[torch.dtype] = None,
+) -> Tuple[Tensor, Tensor]:
+    """Residual sum and its layer norm in one pass.
+
+    See :func:`.reference.add_layer_norm`, which this equals.
+
+    Args:
+        residual: (B, T, D).
+        delta: (B, T, D), or None for a norm without a sum.
+        weight: (D,).
+        bias: (D,).
+        eps: Added to the variance.
+        row_scale: (B,), one factor of ``delta`` per sample.
+        dtype: Of the norm; by default autocast's, or that of ``residual``.
+
+    Returns:
+        The sum in the dtype of ``residual`` and its norm, each (B, T, D).
+
+    Raises:
+        ValueError: If shapes, devices or dtypes do not fit.
+    """
+    op, D = 'add_layer_norm', weight.shape[0]
+    check_input(op, 'residual', residual, D)
+    expected = {'weight': (weight, (D,)), 'bias': (bias, (D,))}
+    check_parameters(op, residual, expected, may_cast=True)
+    if delta is not None and delta.shape != residual.shape:
+        raise ValueError(
+            f'{op}: delta has the shape {tuple(delta.shape)}, the residual '
+            f'{tuple(residual.shape)}'
+        )
+    if row_scale is not None and row_scale.shape != residual.shape[:1]:
+        raise ValueError(
+            f'{op}: row_scale has the shape {tuple(row_scale.shape)}, '
+            f'expected ({len(residual)},), one factor per sample'
+        )
+    dtype = dtype or compute_dtype(residual)
+    if uses_definition(residual, D):
+        total, y = reference.add_layer_norm(
+            residual, delta, weight, bias, eps, row_scale
+        )
+        return total, y.to(dtype)
+    total, y, _, _ = _ops.add_layer_norm(
+        residual, delta, row_scale, weight, bias, eps, dtype
+    )
+    return residual if delta is None else total, y
+
+
+def tied_qkv(
+    x: Tensor,
+    wq: Tensor,
+    wkv: Tensor,
+    bq: Optional[Tensor] = None,
+    bk: Optional[Tensor] = None,
+    bv: Optional[Tensor] = None,
+) -> Tuple[Tensor, Tensor, Tensor, Optional[Tensor]]:
+    """Query, key and value from two matrices.
+
+    See :func:`.reference.tied_qkv`, which this equals.
+
+    Args:
+        x: (B, T, D).
+        wq: (D, D).
+        wkv: (D, D), tied.
+        bq: (D,) or None.
+        bk: (D,) or None.
+        bv: (D,) or None.
+
+    Returns:
+        ``q, k, v``, each (B, T, D), and the matrices as they were cast, which
+        :func:`tied_out` takes instead of casting ``wq`` again; None where
+        nothing was cast.
+
+    Raises:
+        ValueError: If shapes, devices or dtypes do not fit.
+    """
+    op, D = 'tied_qkv', wq.shape[0]
+    check_input(op, 'x', x, D)
+    expected = {'wq': (wq, (D, D)), 'wkv': (wkv, (D, D))}
+    for name, bias in (('bq', bq), ('bk', bk), ('bv', bv)):
+        expected[name] = (bias, (D,))
+    check_parameters(op, x, expected)
+    if uses_definition(x, D):
+        return *reference.tied_qkv(x, wq, wkv, bq, bk, bv), None
+    return _ops.tied_qkv(x.to(compute_dtype(x)), wq, wkv, bq, bk, bv)
+
+
+def tied_out(
+    o: Tensor,
+    wq: Tensor,
+    bias: Optional[Tensor] = None,
+    gain: Optional[Tensor] = None,
+    packed: Optional[Tensor] = None,
+) -> Tensor:
+    """Output projection of attention.
+
+    See :func:`.reference.tied_out`, which this equals.
+
+    Args:
+        o: (B, T, D), the heads' outputs side by side.
+        wq: (D, D), the query matrix, tied.
+        bias: (D,) or None.
+        gain: (D,), multiplies ``o``, or None.
+        packed: Last result of :func:`tied_qkv`. It carries no gradient, that
+            goes to ``wq``.
+
+    Returns:
+        (B, T, D).
+
+    Raises:
+        ValueError: If shapes, devices or dtypes do not fit.
+    """
+    op, D = 'tied_out', wq.shape[0]
+    check_input(op, 'o', o, D)
+    expected = {'wq': (wq, (D, D)), 'bias': (bias, (D,)), 'gain': (gain, (D,))}
+    check_parameters(op, o, expected)
+    if uses_definition(o, D):
+        return reference.tied_out(o, wq, bias, gain)
+    o = o.to(compute_dtype(o))
+    if packed is None or packed.dtype != o.dtype:
+        packed = o.new_empty(0)
+    return _ops.tied_out(o, wq, packed, bias, gain)
+
+
+def tied_ffn(
+    x: Tensor,
+    w: Tensor,
+    b1: Optional[Tensor] = None,
+    b2: Optional[Tensor] = None,
+    approximate: str = 'none',
+    gain: Optional[Tensor] = None,
+    signed: bool = False,
+) -> Tensor:
+    """Feed-forward network of one matrix.
+
+    See :func:`.reference.tied_ffn`, which this equals.
+
+    Args:
+        x: (B, T, D).
+        w: (F, D), tied.
+        b1: (F,) or None.
+        b2: (D,) or None.
+        approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
+        gain: (F,), a learnt factor of the hidden units, or None.
+        signed: Whether the second half of the hidden units counts negative.
+
+    Returns:
+        (B, T, D).
+
+    Raises:
+        ValueError: If shapes, devices or dtypes do not fit, or for options
+            that exclude each other.
+    """
+    op, (F, D) = 'tied_ffn', w.shape
+    check_input(op, 'x', x, D)
+    expected = {
+        'w': (w, (F, D)),
+        'b1': (b1, (F,)),
+        'b2': (b2, (D,)),
+        'gain': (gain, (F,)),
+    }
+    check_parameters(op, x, expected)
+    check_gelu(approximate, gain, signed, F)
+    if uses_definition(x, D, F):
+        return reference.tied_ffn(x, w, b1, b2, approximate, gain, signed)
+    x = x.to(compute_dtype(x))
+    impl = gelu_in_product(x, w, approximate, gain)
+    args = (x, w, b1, b2, gain, signed, approximate, impl)
+    if _needs_gradient(*args[:5]):
+        return _ops.tied_ffn(*args)[0]
+    return _ops.tied_ffn_inference(*args)

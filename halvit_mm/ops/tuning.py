@@ -1,0 +1,82 @@
+"""Whether GELU inside the matrix product is faster, found by timing.
+
+cublasLt's GELU is the tanh form, so it is a candidate for that form only. On
+which GPU it wins differs from one to the next.
+"""
+
+from functools import lru_cache
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .extension import backend
+from .schemas import NAMESPACE
+
+__all__ = ['gelu_in_product']
+
+_REPEATS = 5
+_ops = getattr(torch.ops, NAMESPACE)
+
+
+def gelu_in_product(
+    x: Tensor, w: Tensor, approximate: str, gain: Optional[Tensor]
+) -> int:
+    """Implementation of ``tied_ffn`` to use.
+
+    Args:
+        x: (..., D).
+        w: (F, D).
+        approximate: GELU's form.
+        gain: A learnt factor of the hidden units, or None.
+
+    Returns:
+        1 for GELU inside the product, 0 for a kernel of its own.
+    """
+    if approximate != 'tanh' or gain is not None or not x.is_cuda:
+        return 0
+    if torch.compiler.is_compiling() or backend() != 'cuda':
+        return 0
+    if x.dtype == torch.float32 or not x.numel():
+        return 0
+    if torch.cuda.is_current_stream_capturing():
+        return 0
+    # sizes of detection vary: one timing for each power of two
+    tokens = x.numel() // x.shape[-1]
+    bucket = 1 << (tokens - 1).bit_length()
+    return _fastest(x.device, x.dtype, bucket, *w.shape)
+
+
+@lru_cache(maxsize=256)
+def _fastest(
+    device: torch.device,
+    dtype: torch.dtype,
+    tokens: int,
+    hidden: int,
+    width: int,
+) -> int:
+    x = torch.zeros(tokens, width, device=device, dtype=dtype)
+    w = torch.zeros(hidden, width, device=device)
+    b1, b2 = (torch.zeros(n, device=device) for n in w.shape)
+    times = [_milliseconds(x, w, b1, b2, impl) for impl in (0, 1)]
+    return int(times[1] < times[0])
+
+
+@torch.no_grad()
+def _milliseconds(x, w, b1, b2, impl: int) -> float:
+    """Of a forward and backward pass, after one that is not timed."""
+
+    def step():
+        _, u, w_cast = _ops.tied_ffn(x, w, b1, b2, None, False, 'tanh', impl)
+        _ops.tied_ffn_backward(
+            x, x, u, w, w_cast, None, False, 'tanh', impl, [True] * 4 + [False]
+        )
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    step()
+    start.record()
+    for _ in range(_REPEATS):
+        step()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
