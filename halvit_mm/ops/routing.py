@@ -10,7 +10,6 @@ from .extension import backend, in_compile, is_broken, is_plain
 
 __all__ = ['uses_definition']
 
-_is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
 _CUDA_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CUDA_MULTIPLE = 8  # elements: the kernels load 16 bytes at a time
 
@@ -33,10 +32,13 @@ def uses_definition(x: Tensor, *widths: int) -> bool:
         True if a graph leaves PyTorch, ``torch.compile`` is to see through,
         the user wants it, or the CUDA kernels cannot take the input.
     """
-    if is_plain() or torch.jit.is_tracing() or _is_exporting():
+    if is_plain():
         return True
-    if torch.compiler.is_compiling():
+    # is_exporting() is True in torch.compile, too
+    if torch.compiler.is_dynamo_compiling():
         return not in_compile()
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
     if not x.is_cuda or backend() != 'cuda':
         return x.is_cuda and is_broken()
     if x.dtype not in _CUDA_DTYPES:

@@ -98,12 +98,12 @@ def add_layer_norm(
             f'{op}: row_scale has the shape {tuple(row_scale.shape)}, '
             f'expected ({len(residual)},), one factor per sample'
         )
-    dtype = dtype or compute_dtype(residual)
     if uses_definition(residual, D):
         total, y = reference.add_layer_norm(
             residual, delta, weight, bias, eps, row_scale
         )
-        return total, y.to(dtype)
+        return total, y if dtype is None else y.to(dtype)
+    dtype = dtype or compute_dtype(residual)
     total, y, _, _ = _ops.add_layer_norm(
         residual, delta, row_scale, weight, bias, eps, dtype
     )

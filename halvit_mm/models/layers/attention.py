@@ -188,7 +188,8 @@ class TiedSelfAttention(PreparedModule, _SelfAttentionBase):
         if prepared := self.prepared_weights:
             wq = packed[: self.q.out_features]
             with torch.autocast(o.device.type, enabled=False):
-                return ops.tied_out(o, wq, prepared['out_bias'])
+                # autocast may have cast inside the attention
+                return ops.tied_out(o.to(wq.dtype), wq, prepared['out_bias'])
         return ops.tied_out(
             o, self.q.weight, self.q.transposed_bias, packed=packed
         )

@@ -117,7 +117,8 @@ def tied_out_backward(
     """See :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(o)
     grad, rows = rows_of(g, dtype), rows_of(o, dtype)
-    do, dwq, dbias, dgain = (empty(wq) for _ in range(4))
+    do = empty(o)
+    dwq, dbias, dgain = (empty(wq) for _ in range(3))
     scale = None if gain is None else gain.to(dtype)
     if needs[0] or needs[3]:
         matrix = _query_matrix(o, wq, packed, dtype)

@@ -58,7 +58,7 @@ def tied_ffn(
     dtype = product_dtype(x)
     (matrix,) = unpack(w_cast, dtype, w)
     u = linear(rows_of(x, dtype), matrix, b1)
-    kept = u.to(x.dtype).view(*x.shape[:-1], -1)
+    kept = u.to(x.dtype).view(*x.shape[:-1], len(w))
     # what is kept was rounded: both passes see the same hidden units
     hidden = F.gelu(rows_of(kept, dtype), approximate=approximate)
     if gain is not None:
@@ -103,33 +103,36 @@ def tied_ffn_backward(
     """See :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(x)
     parts = _parts(len(w), signed)
-    grad, u = rows_of(g, dtype), rows_of(u, dtype)
-    dx, dw, db1, db2, dgain = (empty(w) for _ in range(5))
-    hidden = dh = None
+    grad = rows_of(g, dtype)
+    dx = empty(x)
+    dw, db1, db2, dgain = (empty(w) for _ in range(4))
+    if needs[3]:
+        db2 = column_sum(grad, w)
+    if not (needs[0] or needs[1] or needs[2] or needs[4]):
+        return dx, dw, db1, db2, dgain
+    (matrix,) = unpack(w_cast, dtype, w)
+    u = rows_of(u, dtype)
+    du = _hidden_gradient(grad, matrix, parts)
+    hidden = None
     if needs[1] or needs[4]:
         hidden = F.gelu(u, approximate=approximate)
-    if needs[0] or needs[1] or needs[2] or needs[4]:
-        (matrix,) = unpack(w_cast, dtype, w)
-        dh = _hidden_gradient(grad, matrix, parts)
     if needs[4]:
-        dgain = column_sum(dh * hidden, gain)
+        dgain = column_sum(du * hidden, gain)
     if gain is not None:
-        dh.mul_(gain.to(dtype))
-        hidden = None if hidden is None else hidden.mul_(gain.to(dtype))
-    if needs[0] or needs[1] or needs[2]:
-        du = torch.ops.aten.gelu_backward.grad_input(
-            dh, u, approximate=approximate, grad_input=dh
-        )
-    if needs[2]:
-        db1 = column_sum(du, w)
+        du.mul_(gain.to(dtype))
+    torch.ops.aten.gelu_backward.grad_input(
+        du, u, approximate=approximate, grad_input=du
+    )
     if needs[0]:
         dx = (du @ matrix).to(x.dtype).view(x.shape)
     if needs[1]:
+        if gain is not None:
+            hidden.mul_(gain.to(dtype))
         dw = weight_gradient(w, (du, rows_of(x, dtype)))
         for part, sign in parts:
             accumulate(dw[part], hidden[:, part].t(), grad, sign)
-    if needs[3]:
-        db2 = column_sum(grad, w)
+    if needs[2]:
+        db1 = column_sum(du, w)
     return dx, dw, db1, db2, dgain
 
 

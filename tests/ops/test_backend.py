@@ -1,0 +1,151 @@
+"""Which implementation is used, and what is said of it."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from halvit_mm import ops
+from halvit_mm.ops import extension
+
+pytestmark = pytest.mark.usefixtures('fresh')
+
+
+@pytest.fixture
+def fresh():
+    extension._library_problem.cache_clear()
+    yield
+    extension._library_problem.cache_clear()
+
+
+def with_gpu(monkeypatch, capability=(9, 0)):
+    cuda = torch.cuda
+    monkeypatch.setattr(cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(cuda, 'device_count', lambda: 1)
+    monkeypatch.setattr(cuda, 'get_device_name', lambda i: 'Some GPU')
+    monkeypatch.setattr(cuda, 'get_device_capability', lambda i: capability)
+
+
+def library(tmp_path, **build):
+    """A file that says of itself what a library says."""
+    fields = {
+        'schema': extension.schema_digest(),
+        'torch': '.'.join(torch.__version__.split('.')[:2]),
+        'cuda': '13.0',
+        'archs': '8.0;9.0+PTX',
+        **build,
+    }
+    tag = ';'.join(f'{key}={value}' for key, value in fields.items())
+    path = tmp_path / '_C.so'
+    path.write_bytes(b'\x7fELF\0halvit_mm-build{%s}\0' % tag.encode())
+    return path
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_without_a_gpu(caplog):
+    assert ops.backend() == 'fallback'
+    assert ops.backend_reason() in (
+        'the CUDA operators are not built',
+        'PyTorch sees no usable GPU',
+    )
+    assert caplog.records == []  # that is no news on a machine without one
+    with ops.use('cuda'), pytest.raises(RuntimeError, match='=cuda, but'):
+        ops.backend()
+
+
+@pytest.mark.parametrize('choice', ['fallback', 'plain'])
+def test_forced(choice):
+    with ops.use(choice):
+        assert ops.backend() == choice
+        assert ops.backend_reason() == f'HALVIT_MM_OPS={choice}'
+    assert ops.backend() != 'plain'
+
+
+def test_an_unknown_choice():
+    with pytest.raises(ValueError, match="'fast': choose one of"):
+        with ops.use('fast'):
+            pass
+
+
+def test_the_environment_chooses():
+    code = 'from halvit_mm import ops; print(ops.backend())'
+    assert run(code, HALVIT_MM_OPS='plain').stdout == 'plain\n'
+    result = run(code, HALVIT_MM_OPS='fast')
+    assert "HALVIT_MM_OPS='fast': choose one of" in result.stderr
+
+
+def test_a_fitting_library_is_read_without_loading_it(tmp_path):
+    build = extension.read_build(library(tmp_path))
+    assert build['archs'] == '8.0;9.0+PTX'
+    assert list(build) == ['schema', 'torch', 'cuda', 'archs']
+
+
+@pytest.mark.parametrize(
+    ('build', 'problem'),
+    [
+        (dict(schema='0123456789ab'), 'built for schema 0123456789ab, not'),
+        (dict(torch='1.13'), 'built for torch 1.13, not'),
+    ],
+)
+def test_a_stale_library_is_not_loaded(tmp_path, monkeypatch, build, problem):
+    with_gpu(monkeypatch)
+    found = extension.why_not(library(tmp_path, **build))
+    assert problem in found
+    assert 'build it again' in found
+
+
+def test_a_foreign_library_is_not_loaded(tmp_path, monkeypatch):
+    with_gpu(monkeypatch)
+    path = tmp_path / '_C.so'
+    path.write_bytes(b'\x7fELF something else')
+    assert 'schema unknown' in extension.why_not(path)
+
+
+def test_a_damaged_library(tmp_path, monkeypatch, caplog):
+    """It says the right things and cannot be loaded: one line, fallback."""
+    with_gpu(monkeypatch)
+    path = library(tmp_path)
+    monkeypatch.setattr(extension, 'library_path', lambda: path)
+    with caplog.at_level(logging.WARNING, 'halvit_mm'):
+        assert [ops.backend() for _ in range(3)] == ['fallback'] * 3
+    assert len(caplog.records) == 1
+    assert '_C.so does not work' in caplog.text
+    with ops.use('cuda'), pytest.raises(RuntimeError, match='does not work'):
+        ops.backend()
+
+
+def test_an_old_gpu(tmp_path, monkeypatch):
+    with_gpu(monkeypatch, capability=(7, 5))
+    problem = extension.why_not(library(tmp_path))
+    assert problem == "['Some GPU'] have a compute capability below 8.0"
+
+
+def test_kernels_that_do_not_run_are_passed_by(tmp_path, monkeypatch):
+    """For example where the driver is older than the build."""
+    with_gpu(monkeypatch)
+    path = library(tmp_path)
+    monkeypatch.setattr(extension, 'library_path', lambda: path)
+    monkeypatch.setattr(torch.ops, 'load_library', lambda path: None)
+    monkeypatch.setattr(extension._Settings, 'loaded', False)
+
+    def no_launch(*args, **kwargs):
+        raise RuntimeError('CUDA error: no kernel image\nand so on')
+
+    monkeypatch.setattr(torch, 'ones', no_launch)
+    assert ops.backend() == 'fallback'
+    assert ops.backend_reason() == (
+        '_C.so does not work: CUDA error: no kernel image'
+    )
+    assert extension.is_broken()

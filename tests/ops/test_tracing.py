@@ -1,0 +1,161 @@
+"""What PyTorch's tracers make of the operators."""
+
+import pytest
+import torch
+from torch.library import opcheck
+from torch.testing import assert_close
+
+from halvit_mm import ops
+
+from .cases import EPS, NAMES, B, D, F, cases
+
+X = (B, 3, D)
+H = torch.ops.halvit
+CHECKS = (
+    'test_schema',
+    'test_autograd_registration',
+    'test_faketensor',
+    'test_aot_dispatch_dynamic',
+)
+
+
+def rand(*shape, grad=True, dtype=torch.float32):
+    return torch.randn(*shape, dtype=dtype, requires_grad=grad)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('delta', [True, False])
+@pytest.mark.parametrize('scale', [True, False])
+def test_opcheck_add_layer_norm(dtype, delta, scale):
+    args = (
+        rand(*X),
+        rand(*X, dtype=dtype) if delta else None,
+        torch.rand(B) if scale and delta else None,
+        rand(D),
+        rand(D),
+        EPS,
+        dtype,
+    )
+    opcheck(H.add_layer_norm, args, test_utils=CHECKS)
+    total, y, mean, rstd = H.add_layer_norm(*args)
+    total = args[0] if args[1] is None else total
+    saved = (t.detach() for t in (total, mean, rstd, args[3]))
+    args = (*(t.detach() for t in (total, y)), *saved, args[2], dtype)
+    for needs in ([True] * 3, [False] * 3):
+        opcheck(H.add_layer_norm_backward, (*args, needs))
+    opcheck(H.add_layer_norm_backward, (None, *args[1:], [delta, False, True]))
+    opcheck(H.add_layer_norm_backward, (args[0], None, *args[2:], [True] * 3))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_opcheck_attention(dtype):
+    x, wq, wkv = rand(*X, dtype=dtype), rand(D, D), rand(D, D)
+    args = (x, wq, wkv, rand(D), None, rand(D))
+    opcheck(H.tied_qkv, args, test_utils=CHECKS)
+    q, k, v, packed = (t.detach() for t in H.tied_qkv(*args))
+    x, wq, wkv = (t.detach() for t in (x, wq, wkv))
+    for dq, needs in ((q, [True] * 6), (None, [True] * 6), (q, [False] * 6)):
+        opcheck(H.tied_qkv_backward, (dq, k, v, x, wq, wkv, packed, needs))
+    opcheck(H.pack_qkv, (wq, wkv, dtype))
+    for gain in (None, rand(D)):
+        args = (rand(*X, dtype=dtype), rand(D, D), packed, rand(D), gain)
+        opcheck(H.tied_out, args, test_utils=CHECKS)
+        args = tuple(None if t is None else t.detach() for t in args)
+        o, wq, packed, _, gain = args
+        for need in (True, False):
+            needs = [need, need, need, need and gain is not None]
+            opcheck(H.tied_out_backward, (q, o, wq, packed, gain, needs))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('gain, signed', [(0, 0), (1, 0), (0, 1)])
+def test_opcheck_ffn(dtype, gain, signed):
+    x, w = rand(*X, dtype=dtype), rand(F, D)
+    gain = rand(F) if gain else None
+    options = (bool(signed), 'tanh', 0)
+    args = (x, w, rand(F), rand(D), gain, *options)
+    opcheck(H.tied_ffn, args, test_utils=CHECKS)
+    args = tuple(
+        t.detach() if isinstance(t, torch.Tensor) else t for t in args
+    )
+    opcheck(H.tied_ffn_inference, args)
+    y, u, w_cast = H.tied_ffn(*args)
+    x, w, _, _, gain, *_ = args
+    for need in (True, False):
+        needs = [need] * 4 + [need and gain is not None]
+        opcheck(
+            H.tied_ffn_backward, (y, x, u, w, w_cast, gain, *options, needs)
+        )
+
+
+@pytest.mark.parametrize('in_compile', [True, False])
+@pytest.mark.parametrize('name', NAMES)
+def test_compile_without_a_break(name, in_compile):
+    case = cases()[name]
+    inputs = case.inputs()
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda *args: case.function(*args, **case.options),
+        fullgraph=True,
+        backend='aot_eager',
+    )
+    with ops.use(in_compile=in_compile):
+        actual = compiled(*inputs)
+        actual = actual if isinstance(actual, tuple) else (actual,)
+        actual = tuple(t for t in actual if t is not None and t.requires_grad)
+    expected = case(*inputs)
+    assert_close(actual, expected)
+    tensors = [t for t in inputs if isinstance(t, torch.Tensor)]
+    losses = [sum(o.pow(3).sum() for o in outs) for outs in (actual, expected)]
+    assert_close(*(torch.autograd.grad(loss, tensors) for loss in losses))
+
+
+def operators_in(graph):
+    return {
+        str(node.target)
+        for node in graph.nodes
+        if str(node.target).startswith('halvit')
+    }
+
+
+@pytest.mark.parametrize('in_compile', [True, False])
+def test_compile_sees_what_was_chosen(in_compile):
+    graphs = []
+
+    def backend(module, inputs):
+        graphs.append(module.graph)
+        return module
+
+    case = cases()['ffn']
+    torch._dynamo.reset()
+    with ops.use(in_compile=in_compile):
+        torch.compile(case.function, backend=backend)(*case.inputs())
+    names = operators_in(graphs[0])
+    assert names == ({'halvit.tied_ffn'} if in_compile else set())
+
+
+class Module(torch.nn.Module):
+    def __init__(self, case):
+        super().__init__()
+        self.case = case
+
+    def forward(self, *inputs):
+        return self.case.function(*inputs, **self.case.options)
+
+
+@pytest.mark.parametrize('name', ['add-norm', 'qkv', 'out', 'ffn-signed'])
+def test_export_and_trace_hold_no_operator_of_ours(name):
+    case = cases()[name]
+    inputs = tuple(t.detach() for t in case.inputs())
+    expected = case.function(*inputs, **case.options)
+    if name == 'qkv':
+        expected = expected[:3]
+    with ops.use(in_compile=True):  # not even then
+        exported = torch.export.export(Module(case), inputs)
+    assert operators_in(exported.graph) == set()
+    actual = exported.module()(*inputs)
+    assert_close(actual[:3] if name == 'qkv' else actual, expected)
+    if name != 'qkv':  # a None cannot be traced
+        traced = torch.jit.trace(Module(case), inputs)
+        assert 'halvit::' not in str(traced.graph)
+        assert_close(traced(*inputs), expected)
