@@ -87,10 +87,9 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
             (B, T, D).
         """
         B, T, D = x.shape
+        heads = (B, T, self.num_heads, D // self.num_heads)
         *qkv, packed = self.project_qkv(x)
-        q, k, v = (
-            t.reshape(B, T, self.num_heads, -1).transpose(1, 2) for t in qkv
-        )
+        q, k, v = (t.reshape(heads).transpose(1, 2) for t in qkv)
         if self.window_size:
             o = self._attend_windows(q, k, v, hw)
         else:

@@ -1,0 +1,122 @@
+"""The backbone on the operators equals the backbone on their definitions."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from halvit_mm import ops
+from halvit_mm.models.backbones import HaLViT
+from tests.helpers import DETECTION, build, gradients, loss_of, randomise
+
+IMAGE = torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+OPTIONS = {
+    'default': {},
+    'detection': dict(**DETECTION, window_size=3, window_block_indexes=[0, 2]),
+    'drop_path': dict(drop_path_rate=0.5),
+    'checkpointing': dict(with_cp=True, drop_path_rate=0.5),
+    'frozen': dict(frozen_stages=2),
+    'tanh': dict(act='gelu_tanh', qkv_bias=False),
+}
+
+
+def ready(**kwargs):
+    return randomise(build(HaLViT, **kwargs)).train()
+
+
+def run(model, choice, dtype=None, image=IMAGE):
+    """Outputs and gradients of one training step."""
+    torch.manual_seed(3)
+    model.zero_grad(set_to_none=True)
+    autocast = torch.autocast('cpu', dtype, enabled=dtype is not None)
+    with ops.use(choice):  # checkpointing computes again in the backward
+        with autocast:
+            outs = model(image)
+        loss_of(out.float() for out in outs).backward()
+    return outs[0], gradients(model)
+
+
+@pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
+def test_float32(options):
+    model = ready(**options)
+    actual, grads = run(model, 'auto')
+    expected, expected_grads = run(model, 'plain')
+    assert_close(actual, expected)
+    for name, grad in grads.items():
+        assert_close(grad, expected_grads[name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_16_bits(options, dtype):
+    """No further from float32 than twice what autocast alone is."""
+    model = ready(**{**options, 'drop_path_rate': 0})  # drawn in the dtype
+    exact, exact_grads = run(model, 'plain')
+    results = [run(model, choice, dtype) for choice in ('auto', 'plain')]
+    errors = [(out.float() - exact).norm() for out, _ in results]
+    assert errors[0] <= 2 * errors[1]
+    # A softmax does not see what all keys have in common: the gradient of
+    # their bias is nothing but rounding.
+    names = [n for n in exact_grads if not n.endswith('kv.bias')]
+    ours, theirs = (
+        sum(relative(grads[n], exact_grads[n]) for n in names)
+        for _, grads in results
+    )
+    assert ours <= 2 * theirs
+    assert ours <= 0.1 * len(names)
+
+
+def relative(actual, expected):
+    return (actual - expected).norm() / expected.norm()
+
+
+@pytest.mark.parametrize('in_compile', [True, False])
+def test_compile(in_compile):
+    model = ready(with_cls_token=False, out_type='featmap')
+    expected, expected_grads = run(model, 'auto')
+    model.zero_grad(set_to_none=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
+    with ops.use(in_compile=in_compile):
+        (actual,) = compiled(IMAGE)
+        loss_of([actual]).backward()
+    assert_close(actual, expected)
+    for name, grad in gradients(model).items():
+        assert_close(grad, expected_grads[name], atol=1e-4, rtol=1e-4)
+
+
+def test_export_needs_nothing_of_ours():
+    model = ready().eval()
+    with torch.no_grad():
+        expected = model(IMAGE)
+        exported = torch.export.export(model, (IMAGE,))
+    assert not [n for n in exported.graph.nodes if 'halvit' in str(n.target)]
+    assert_close(exported.module()(IMAGE), expected)
+
+
+def test_trace_needs_nothing_of_ours():
+    model = ready().eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(model, IMAGE)
+        assert 'halvit::' not in str(traced.inlined_graph)
+        assert_close(traced(IMAGE), model(IMAGE))
+
+
+def test_a_dropped_branch_leaves_the_sample_alone():
+    layer = ready(drop_path_rate=1 - 1e-6).layers[-1]
+    x = torch.randn(4, 16, 32)
+    assert torch.equal(layer(x, (4, 4)), x)
+    assert not torch.equal(layer.eval()(x, (4, 4)), x)
+
+
+def test_a_branch_that_is_kept_is_scaled():
+    layer = ready(drop_path_rate=0.5).layers[-1]
+    x = torch.randn(64, 1, 32)
+    scale = layer._drop_path_scale(x)
+    assert set(scale.tolist()) == {0.0, 2.0}
+    assert layer.eval()._drop_path_scale(x) is None
+
+
+def test_an_empty_batch():
+    out, grads = run(ready(), 'auto', image=IMAGE[:0])
+    assert out.shape == (0, 32)
+    assert all(not grad.any() for grad in grads.values())
