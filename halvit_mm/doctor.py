@@ -143,6 +143,16 @@ def _ops(has_hosts: bool) -> Tuple[str, List[str]]:
     return backend, []
 
 
+def _tied_ops() -> Tuple[str, List[str]]:
+    """Returns: What serves the tied projections, and what is wrong."""
+    try:
+        from .ops import backend, backend_reason
+
+        return f'{backend()} ({backend_reason()})', []
+    except (RuntimeError, ValueError) as error:  # HALVIT_MM_OPS cannot be met
+        return 'none', [str(error)]
+
+
 def _memory_bytes() -> int:
     return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
@@ -183,6 +193,9 @@ def diagnose() -> Report:
         backend, problem = _ops(bool(lines))
         facts.append(f"mmcv's operators: {backend}")
         problems += problem
+    backend, problem = _tied_ops()
+    facts.append(f'tied projections: {backend}')
+    problems += problem
     facts += _device_facts()
     shm = shutil.disk_usage('/dev/shm') if os.path.isdir('/dev/shm') else None
     if shm is not None:

@@ -204,3 +204,18 @@ def test_models_without_hosts_say_what_to_install(without_hosts):
     assert 'version 0.' in result.stdout
     assert '\nImportError ' in result.stdout
     assert all(command in result.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ('choice', 'expected'),
+    [
+        ('auto', 'tied projections: fallback ('),
+        ('plain', 'tied projections: plain (HALVIT_MM_OPS=plain)'),
+        ('fast', "PROBLEM HALVIT_MM_OPS='fast': choose one of"),
+    ],
+)
+def test_the_tied_projections(choice, expected, monkeypatch):
+    monkeypatch.setenv('HALVIT_MM_OPS', choice)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    result = run(sys.executable, '-m', 'halvit_mm.doctor', check=False)
+    assert expected in result.stdout

@@ -93,7 +93,7 @@ RULES = {
             'rich',
         ),
     ),
-    'doctor': Rule(ours=('compat',), others=('torch',)),
+    'doctor': Rule(ours=('compat', 'ops'), others=('torch',)),
     # the tools never one another
     'tools': Rule(ours=_EVERYTHING, others=('mmengine', 'torch', 'rich')),
 }
