@@ -34,7 +34,6 @@ test-openmmlab: $(VENV_OPENMMLAB)/.ready
 
 # On a machine with a GPU and the CUDA toolkit: builds the operators in place.
 test-cuda: $(VENV)/.ready
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt setuptools ninja
 	FORCE_CUDA=1 $(VENV)/bin/python -m pip install --quiet --no-build-isolation --no-deps -e .
 	HALVIT_MM_OPS=cuda $(VENV)/bin/python -m pytest -m cuda
 	HALVIT_MM_OPS=cuda compute-sanitizer --tool memcheck --error-exitcode 1 $(VENV)/bin/python -m pytest tests/ops/test_cuda.py -k "test_views or test_nothing"

@@ -12,6 +12,7 @@ __all__ = ['uses_definition']
 
 _CUDA_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CUDA_MULTIPLE = 8  # elements: the kernels load 16 bytes at a time
+_CUDA_WIDEST = 8192  # elements of a row that the norm keeps in registers
 
 
 @cache
@@ -47,4 +48,8 @@ def uses_definition(x: Tensor, *widths: int) -> bool:
     odd = [width for width in widths if width % _CUDA_MULTIPLE]
     if odd:
         _log_once(f'the widths {odd} are no multiples of {_CUDA_MULTIPLE}')
-    return bool(odd)
+        return True
+    if widths[0] > _CUDA_WIDEST:
+        _log_once(f'the width {widths[0]} is beyond {_CUDA_WIDEST}')
+        return True
+    return False

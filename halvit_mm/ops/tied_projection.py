@@ -228,7 +228,7 @@ def tied_ffn(
     if uses_definition(x, D, F):
         return reference.tied_ffn(x, w, b1, b2, approximate, gain, signed)
     x = x.to(compute_dtype(x))
-    impl = gelu_in_product(x, w, approximate, gain)
+    impl = gelu_in_product(x, w, approximate, gain, signed)
     args = (x, w, b1, b2, gain, signed, approximate, impl)
     if _needs_gradient(*args[:5]):
         return _ops.tied_ffn(*args)[0]

@@ -16,11 +16,16 @@ from .schemas import NAMESPACE
 __all__ = ['gelu_in_product']
 
 _REPEATS = 5
+_SIGNED_MULTIPLE = 16  # half of a row starts at 16 bytes
 _ops = getattr(torch.ops, NAMESPACE)
 
 
 def gelu_in_product(
-    x: Tensor, w: Tensor, approximate: str, gain: Optional[Tensor]
+    x: Tensor,
+    w: Tensor,
+    approximate: str,
+    gain: Optional[Tensor],
+    signed: bool,
 ) -> int:
     """Implementation of ``tied_ffn`` to use.
 
@@ -29,11 +34,14 @@ def gelu_in_product(
         w: (F, D).
         approximate: GELU's form.
         gain: A learnt factor of the hidden units, or None.
+        signed: Whether the second half of them counts negative.
 
     Returns:
         1 for GELU inside the product, 0 for a kernel of its own.
     """
     if approximate != 'tanh' or gain is not None or not x.is_cuda:
+        return 0
+    if signed and w.shape[0] % _SIGNED_MULTIPLE:
         return 0
     if torch.compiler.is_compiling() or backend() != 'cuda':
         return 0

@@ -104,9 +104,9 @@ def test_error(name, batch, tokens, dtype, impl, monkeypatch):
 
 def test_the_timing_decides_for_tanh_only():
     x, w = rand(2, 197, D).bfloat16(), rand(F, D)
-    assert tuning.gelu_in_product(x, w, 'none', None) == 0
-    assert tuning.gelu_in_product(x, w, 'tanh', w[:, 0]) == 0
-    assert tuning.gelu_in_product(x, w, 'tanh', None) in (0, 1)
+    assert tuning.gelu_in_product(x, w, 'none', None, False) == 0
+    assert tuning.gelu_in_product(x, w, 'tanh', w[:, 0], False) == 0
+    assert tuning.gelu_in_product(x, w, 'tanh', None, False) in (0, 1)
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -69,8 +69,7 @@ __global__ void __launch_bounds__(kThreads)
   float gain[8];
   load_gain(p.gain, p.is_signed, col, p.cols, gain);
   const int64_t step = static_cast<int64_t>(gridDim.y) * kWarps;
-  int64_t first =
-      static_cast<int64_t>(blockIdx.y) * kWarps + threadIdx.x / 32;
+  int64_t first = static_cast<int64_t>(blockIdx.y) * kWarps + threadIdx.x / 32;
   for (; first < p.rows; first += kUnroll * step) {
     Raw8 raw[kUnroll];
 #pragma unroll
@@ -100,8 +99,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t col = first_col + threadIdx.x % 32 * kVec;
   float gain[8], sum_bias[8] = {}, sum_gain[8] = {};
   const int64_t step = static_cast<int64_t>(gridDim.y) * kWarps;
-  int64_t first =
-      static_cast<int64_t>(blockIdx.y) * kWarps + threadIdx.x / 32;
+  int64_t first = static_cast<int64_t>(blockIdx.y) * kWarps + threadIdx.x / 32;
   if (col < p.cols) {
     load_gain(p.gain, p.is_signed, col, p.cols, gain);
   } else {

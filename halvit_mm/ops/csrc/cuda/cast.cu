@@ -76,9 +76,8 @@ void launch_cast(CastSegments p, Stream stream) {
   for (int i = 0; i < p.count; ++i) {
     CastSegment& s = p.segment[i];
     s.first_block = blocks;
-    blocks += s.transposed
-                  ? ceil_div(s.rows, kTile) * ceil_div(s.cols, kTile)
-                  : ceil_div(s.rows * s.cols, kBlockValues);
+    blocks += s.transposed ? ceil_div(s.rows, kTile) * ceil_div(s.cols, kTile)
+                           : ceil_div(s.rows * s.cols, kBlockValues);
   }
   if (blocks == 0) return;
   const dim3 grid(static_cast<unsigned>(blocks));

@@ -16,10 +16,10 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#define HALVIT_LAUNCH(kernel, grid, block, stream, params)  \
-  do {                                                      \
-    (kernel)<<<(grid), (block), 0, (stream)>>>(params);     \
-    ::halvit::check_launch(#kernel);                        \
+#define HALVIT_LAUNCH(kernel, grid, block, stream, params) \
+  do {                                                     \
+    (kernel)<<<(grid), (block), 0, (stream)>>>(params);    \
+    ::halvit::check_launch(#kernel);                       \
   } while (0)
 
 namespace halvit {
@@ -54,8 +54,8 @@ namespace halvit {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kVec = 8;                  // values a thread handles at a time
-constexpr int kWarpCols = 32 * kVec;     // columns a warp covers at a time
+constexpr int kVec = 8;               // values a thread handles at a time
+constexpr int kWarpCols = 32 * kVec;  // columns a warp covers at a time
 constexpr int kBlockCols = kThreads * kVec;
 
 struct Raw8 {

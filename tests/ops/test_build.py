@@ -1,0 +1,165 @@
+"""``setup.py``: the CUDA build of the operators, and the install without."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from torch.utils import cpp_extension
+
+from halvit_mm.ops import extension
+from halvit_mm.ops.schemas import SCHEMAS
+
+ROOT = Path(__file__).parents[2]
+CSRC = ROOT / 'halvit_mm' / 'ops' / 'csrc'
+PURE = 'halvit_mm: pure Python install; FORCE_CUDA=1 pip install'
+
+#: Entry function -> its instances: widths of a row; activation x dtype.
+KERNELS = {
+    'add_layer_norm_kernel': 6,
+    'add_layer_norm_backward_kernel': 6,
+    'activation_kernel': 9,
+    'activation_backward_kernel': 9,
+    'cast_kernel': 1,
+    'reduce_partials_kernel': 1,
+}
+
+needs_setuptools = pytest.mark.skipif(
+    int(version('setuptools').split('.')[0]) < 77,
+    reason='pyproject.toml needs setuptools>=77 (pip install -U setuptools)',
+)
+pytestmark = [pytest.mark.slow, needs_setuptools]
+
+
+def run_setup(*arguments, cwd=ROOT, **environment):
+    keep = {k: v for k, v in os.environ.items() if k != 'FORCE_CUDA'}
+    return subprocess.run(
+        [sys.executable, 'setup.py', *map(str, arguments)],
+        cwd=cwd,
+        env={**keep, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """The library, and what the compiler said."""
+    if shutil.which('nvcc') is None:
+        pytest.skip('no nvcc on PATH')
+    if not cpp_extension.is_ninja_available():
+        pytest.skip('no ninja, which shows what the compiler says')
+    folder = tmp_path_factory.mktemp('build')
+    run = run_setup(
+        *('build_ext', '--build-lib', folder / 'lib'),
+        *('--build-temp', folder / 'temp'),
+        FORCE_CUDA='1',
+        TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX',
+        NVCC_APPEND_FLAGS='-Xptxas -v',
+    )
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    (library,) = (folder / 'lib' / 'halvit_mm').glob('_C*.so')
+    return library, run.stdout + run.stderr
+
+
+def test_kernels_keep_to_their_registers(built):
+    _, log = built
+    entry = re.compile(
+        r"Compiling entry function '(\w+)' for '(sm_\d+)'\n"
+        r'(?:.*\n)??.*?(\d+) bytes stack frame, (\d+) bytes spill stores'
+    )
+    found = entry.findall(log)
+    for arch in ('sm_80', 'sm_90'):
+        names = [name for name, target, *_ in found if target == arch]
+        for kernel, count in KERNELS.items():
+            # mangled: the length stands before the name
+            mangled = f'{len(kernel)}{kernel}'
+            instances = [name for name in names if mangled in name]
+            assert len(instances) == count, (arch, kernel)
+        assert len(names) == sum(KERNELS.values()), arch
+    assert {(frame, spills) for *_, frame, spills in found} == {('0', '0')}
+
+
+def test_compilers_do_not_warn(built):
+    log = built[1]
+    csrc = re.escape(str(CSRC))
+    assert not re.findall(rf'{csrc}\S*?[:(]\d+.*warning.*', log)
+
+
+def test_library_says_what_it_is(built):
+    import torch
+
+    build = extension.read_build(built[0])
+    assert build == {
+        'schema': extension.schema_digest(),
+        'torch': '.'.join(torch.__version__.split('.')[:2]),
+        'cuda': torch.version.cuda,
+        'archs': '8.0;9.0+PTX',
+    }
+
+
+def test_library_registers_every_operator(built):
+    """It loads without a GPU, and fits the schemas."""
+    code = (
+        'import sys, torch, halvit_mm.ops\n'
+        'torch.ops.load_library(sys.argv[1])\n'
+        'has = torch._C._dispatch_has_kernel_for_dispatch_key\n'
+        "print(all(has('halvit::' + n, 'CUDA') for n in sys.argv[2:]))"
+    )
+    run = subprocess.run(
+        [sys.executable, '-c', code, str(built[0]), *SCHEMAS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.split()[-1:] == ['True'], run.stderr
+
+
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+    """What an install reads, elsewhere."""
+    folder = tmp_path_factory.mktemp('copy')
+    skip = shutil.ignore_patterns('__pycache__', '*.so')
+    shutil.copytree(ROOT / 'halvit_mm', folder / 'halvit_mm', ignore=skip)
+    for name in ('setup.py', 'pyproject.toml', 'README.md', 'MANIFEST.in'):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def test_plain_install_builds_nothing(copy):
+    run = run_setup('build', 'sdist', cwd=copy)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count(PURE) == 1
+    assert not list(copy.rglob('*.so'))
+    (package,) = (copy / 'build').glob('lib*')
+    assert not (package / 'halvit_mm' / 'ops' / 'csrc').exists()
+    (archive,) = (copy / 'dist').glob('*.tar.gz')
+    packed = {Path(name).name for name in tarfile.open(archive).getnames()}
+    assert {path.name for path in CSRC.rglob('*.*')} <= packed
+
+
+@pytest.mark.parametrize('value', ['', '0'])
+def test_other_values_do_not_force(copy, value):
+    run = run_setup('--version', cwd=copy, FORCE_CUDA=value)
+    assert run.returncode == 0 and PURE in run.stderr
+
+
+def test_build_without_torch_says_why(copy):
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['setup.py']\n"
+        "__file__ = 'setup.py'; exec(open('setup.py').read())"
+    )
+    run = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=copy,
+        env={**os.environ, 'FORCE_CUDA': '1'},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode != 0
+    assert 'pass --no-build-isolation to pip' in run.stderr
