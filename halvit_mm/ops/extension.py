@@ -42,10 +42,11 @@ def _from_environment() -> str:
     return choice
 
 
-class _Settings:
-    choice = _from_environment()
-    loaded = False
-    in_compile = os.environ.get('HALVIT_MM_OPS_IN_COMPILE', '0') == '1'
+# Module-level names: torch.compile guards on these, and compiles again when
+# `use` changes them.
+_choice = _from_environment()
+_in_compile = os.environ.get('HALVIT_MM_OPS_IN_COMPILE', '0') == '1'
+_loaded = False
 
 
 def schema_digest() -> str:
@@ -109,9 +110,10 @@ def why_not(path: Optional[Path]) -> str:
 
 
 def _load(path: Path) -> str:
+    global _loaded
     try:
         torch.ops.load_library(path)
-        _Settings.loaded = True
+        _loaded = True
         # A driver that is too old for the build fails at the first launch.
         probe = torch.ones(1, 8, device='cuda')
         ones = torch.ones(8, device='cuda')
@@ -145,35 +147,34 @@ def backend() -> str:
         RuntimeError: If ``HALVIT_MM_OPS=cuda`` and the library cannot be
             used.
     """
-    choice = _Settings.choice
-    if choice in ('fallback', 'plain'):
-        return choice
+    if _choice in ('fallback', 'plain'):
+        return _choice
     problem = _library_problem()
-    if problem and choice == 'cuda':
+    if problem and _choice == 'cuda':
         raise RuntimeError(f'HALVIT_MM_OPS=cuda, but {problem}')
     return 'fallback' if problem else 'cuda'
 
 
 def backend_reason() -> str:
     """One clause that says why :func:`backend` is what it is."""
-    if _Settings.choice in ('fallback', 'plain'):
-        return f'HALVIT_MM_OPS={_Settings.choice}'
+    if _choice in ('fallback', 'plain'):
+        return f'HALVIT_MM_OPS={_choice}'
     return _library_problem() or f'{library_path().name} fits'
 
 
 def is_plain() -> bool:
     """Whether the definitions are called instead of the operators."""
-    return _Settings.choice == 'plain'
+    return _choice == 'plain'
 
 
 def is_broken() -> bool:
     """Whether kernels were loaded that turned out not to run."""
-    return _Settings.loaded and bool(_library_problem())
+    return _loaded and bool(_library_problem())
 
 
 def in_compile() -> bool:
     """Whether ``torch.compile`` sees the operators."""
-    return _Settings.in_compile
+    return _in_compile
 
 
 @contextmanager
@@ -194,11 +195,11 @@ def use(
     """
     if choice is not None and choice not in CHOICES:
         raise ValueError(f'{choice!r}: choose one of {list(CHOICES)}')
-    before = _Settings.choice, _Settings.in_compile
-    _Settings.choice = choice or before[0]
-    if in_compile is not None:
-        _Settings.in_compile = in_compile
+    global _choice, _in_compile
+    before = _choice, _in_compile
+    _choice = choice or _choice
+    _in_compile = _in_compile if in_compile is None else in_compile
     try:
         yield
     finally:
-        _Settings.choice, _Settings.in_compile = before
+        _choice, _in_compile = before

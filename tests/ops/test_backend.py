@@ -138,7 +138,7 @@ def test_kernels_that_do_not_run_are_passed_by(tmp_path, monkeypatch):
     path = library(tmp_path)
     monkeypatch.setattr(extension, 'library_path', lambda: path)
     monkeypatch.setattr(torch.ops, 'load_library', lambda path: None)
-    monkeypatch.setattr(extension._Settings, 'loaded', False)
+    monkeypatch.setattr(extension, '_loaded', False)
 
     def no_launch(*args, **kwargs):
         raise RuntimeError('CUDA error: no kernel image\nand so on')
