@@ -1,0 +1,35 @@
+"""Benchmarks: variants of a layer, a backbone or a detector in turns."""
+
+from .cases import (
+    DTYPES,
+    LEVELS,
+    MODES,
+    BackboneCase,
+    Case,
+    DetectorCase,
+    LayerCase,
+)
+from .presets import grid
+from .report import report
+from .result import BenchmarkResult, VariantResult
+from .run import run_benchmark
+from .table import append_markdown, print_result
+from .variants import VARIANTS
+
+__all__ = [
+    'DTYPES',
+    'LEVELS',
+    'MODES',
+    'VARIANTS',
+    'BackboneCase',
+    'BenchmarkResult',
+    'Case',
+    'DetectorCase',
+    'LayerCase',
+    'VariantResult',
+    'append_markdown',
+    'grid',
+    'print_result',
+    'report',
+    'run_benchmark',
+]

@@ -1,0 +1,170 @@
+"""Ways to compute a case, to be compared."""
+
+from contextlib import nullcontext
+from functools import partial
+from typing import Callable, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ... import ops
+from ...engine import GraphedForward
+from ...models.layers import prepare
+from .cases import LEVELS, Case
+from .hoisted import HoistedEncoderLayer
+from .steps import Step
+
+__all__ = ['VARIANTS', 'choose_variants', 'make_step', 'why_not']
+
+
+class Variant(NamedTuple):
+    """One way.
+
+    Attributes:
+        what: Half a sentence.
+        tied: Whether the layers are tied.
+        context: Makes the context that it runs in.
+        change: Changes the module of a case, or returns another.
+        levels: Where it exists.
+        is_compiled: Whether ``torch.compile`` is in it.
+        by_default: Whether it runs unless others are chosen.
+        inference_only: Whether it has no gradients.
+        cuda_only: Whether it needs a GPU.
+    """
+
+    what: str
+    tied: bool = True
+    context: Callable = partial(ops.use, 'plain')
+    change: Optional[Callable] = None
+    levels: Sequence[str] = tuple(LEVELS)
+    is_compiled: bool = False
+    by_default: bool = True
+    inference_only: bool = False
+    cuda_only: bool = False
+
+
+def choose_variants(
+    level: str, names: Optional[Sequence[str]] = None
+) -> Tuple[str, ...]:
+    """Check what is asked for.
+
+    Args:
+        level: One of :data:`.cases.LEVELS`.
+        names: Of variants; None for what a level has by default.
+
+    Returns:
+        Names, each once.
+
+    Raises:
+        ValueError: If a variant is unknown or the level does not have it.
+    """
+    known = [name for name, v in VARIANTS.items() if level in v.levels]
+    if names is None:
+        return tuple(name for name in known if VARIANTS[name].by_default)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f'variant {name!r} does not exist for a {level}: choose from '
+                f'{known}'
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def why_not(name: str, case: Case) -> str:
+    """Args: name: Of a variant. Returns: Why it cannot run; empty if so."""
+    variant = VARIANTS[name]
+    if variant.inference_only and case.mode == 'train':
+        return 'for inference only'
+    if variant.cuda_only and torch.device(case.device).type != 'cuda':
+        return 'needs a GPU'
+    return ''
+
+
+def make_step(
+    name: str,
+    case: Case,
+    compile_backend: str = 'inductor',
+) -> Step:
+    """Build a variant. All tied ones have the same weights.
+
+    Args:
+        name: Of the variant.
+        case: To be computed.
+        compile_backend: Of ``torch.compile``.
+
+    Returns:
+        Its step.
+    """
+    variant = VARIANTS[name]
+    torch.manual_seed(0)
+    if name == 'hoisted':
+        module = case.build(True, layer_cls=HoistedEncoderLayer)
+    else:
+        module = case.build(variant.tied)
+    if variant.is_compiled:
+        encoder, _ = case.encoder(module)
+        mode = 'max-autotune' if name == 'compile-max' else None
+        encoder.compile(backend=compile_backend, mode=mode)
+    if variant.change:
+        module = variant.change(case, module)
+    return Step(case, module, variant.context)
+
+
+class _Graphed(nn.Module):
+    """Puts graphs in the place of a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.graphed = GraphedForward(module)
+
+    def forward(self, *inputs: Tensor):
+        """Args: inputs: Of the module. Returns: What it returns."""
+        return self.graphed(*inputs)
+
+
+def _prepare(case: Case, module: nn.Module) -> nn.Module:
+    prepare(module, case.torch_dtype)
+    return module
+
+
+def _graph(case: Case, module: nn.Module) -> nn.Module:
+    encoder, name = case.encoder(_prepare(case, module))
+    if name is None:
+        return _Graphed(encoder).eval()
+    setattr(module, name, _Graphed(encoder).eval())
+    return module
+
+
+VARIANTS = {
+    'untied': Variant('six matrices a layer', tied=False, context=nullcontext),
+    'naive': Variant('F.linear with W and W.t(), casts left to autocast'),
+    'hoisted': Variant(
+        'as naive, but each tensor is cast once', levels=('layer',)
+    ),
+    'compile': Variant('torch.compile of naive', is_compiled=True),
+    'compile-max': Variant(
+        'torch.compile of naive, max-autotune',
+        is_compiled=True,
+        by_default=False,
+    ),
+    'compile+ops': Variant(
+        'torch.compile around the operators',
+        context=partial(ops.use, 'auto', in_compile=True),
+        is_compiled=True,
+    ),
+    'ours': Variant('the operators', context=partial(ops.use, 'auto')),
+    'prepared': Variant(
+        'the operators, weights cast and packed before',
+        context=partial(ops.use, 'auto'),
+        change=_prepare,
+        inference_only=True,
+    ),
+    'graph': Variant(
+        'prepared, as a CUDA graph',
+        context=partial(ops.use, 'auto'),
+        change=_graph,
+        inference_only=True,
+        cuda_only=True,
+    ),
+}

@@ -1,0 +1,263 @@
+"""Forward passes as CUDA graphs; off a GPU, all but the recording."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from halvit_mm.engine import GraphedForward
+from halvit_mm.engine.graphed import CapturedForward
+from halvit_mm.models import HaLViT
+from halvit_mm.models.layers import prepare
+
+from ..helpers import build, randomise
+
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='CUDA graphs need a GPU'
+)
+
+
+class FakeGraphs(GraphedForward):
+    """Recordings that run the module on the CPU."""
+
+    device_type = 'cpu'
+    num_captures = 0
+
+    def capture(self, inputs):
+        self.num_captures += 1
+        static = tuple(x.clone() for x in inputs)
+        outputs = self.module(*static)
+
+        def replay():
+            self.num_replays = getattr(self, 'num_replays', 0) + 1
+            with torch.no_grad():
+                new = self.module(*static)
+                pairs = (
+                    zip(outputs, new)
+                    if isinstance(outputs, tuple)
+                    else [(outputs, new)]
+                )
+                for old, value in pairs:
+                    old.copy_(value)
+
+        return CapturedForward(static, outputs, replay, [])
+
+
+class Two(nn.Module):
+    """Returns a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x, y):
+        return self.linear(x), x + y
+
+
+def graphed(module=None, **kwargs):
+    return FakeGraphs((module or nn.Linear(3, 2)).eval(), **kwargs)
+
+
+@pytest.fixture
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.usefixtures('no_grad')
+def test_a_shape_is_recorded_once_and_replayed_with_new_values():
+    forward = graphed(Two())
+    for _ in range(3):
+        x, y = torch.randn(2, 4, 3)
+        outs = forward(x, y)
+        assert type(outs) is tuple
+        for out, expected in zip(outs, forward.module(x, y)):
+            assert torch.equal(out, expected)
+    assert (forward.num_captures, forward.num_replays) == (1, 3)
+
+
+@pytest.mark.usefixtures('no_grad')
+def test_what_makes_a_new_recording():
+    forward = graphed(nn.GELU(), max_graphs=9)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        forward(torch.ones(2, 3))
+    with torch.autocast('cpu', dtype=torch.float16):
+        forward(torch.ones(2, 3))
+    for x in (
+        torch.ones(2, 3),
+        torch.ones(2, 4),
+        torch.ones(2, 3, dtype=torch.float64),
+    ):
+        forward(x)
+        forward(x)
+    assert forward.num_captures == forward.num_graphs == 5
+
+
+@pytest.mark.usefixtures('no_grad')
+def test_shapes_beyond_the_limit_run_eagerly_and_say_so_once(caplog):
+    forward = graphed(max_graphs=2)
+    with caplog.at_level(logging.WARNING, logger='halvit_mm'):
+        for n in (1, 2, 3, 4, 3, 1):
+            x = torch.randn(n, 3)
+            assert torch.equal(forward(x), forward.module(x))
+    assert forward.num_captures == forward.num_graphs == 2
+    assert forward.num_replays == 3  # of 1, 2 and 1
+    (record,) = caplog.records
+    assert 'Linear' in record.message and 'max_graphs=2' in record.message
+
+
+@pytest.mark.usefixtures('no_grad')
+def test_reset_records_anew():
+    forward = graphed(max_graphs=1)
+    forward(torch.ones(1, 3))
+    forward.reset()
+    assert forward.num_graphs == 0
+    forward(torch.ones(2, 3))
+    assert (forward.num_captures, forward.num_graphs) == (2, 1)
+
+
+@pytest.mark.usefixtures('no_grad')
+@pytest.mark.parametrize('copy_outputs', [True, False])
+def test_outputs_are_copies_unless_it_is_chosen_otherwise(copy_outputs):
+    forward = graphed(copy_outputs=copy_outputs)
+    first = forward(torch.ones(2, 3))
+    kept = first.clone()
+    second = forward(torch.zeros(2, 3))
+    assert torch.equal(first, kept) == copy_outputs
+    assert (first is second) == (not copy_outputs)
+
+
+def test_recordings_serve_inside_and_outside_of_inference_mode():
+    forward = graphed()
+    for first, then in (
+        (torch.inference_mode, torch.no_grad),
+        (torch.no_grad, torch.inference_mode),
+    ):
+        forward.reset()
+        with first():
+            forward(torch.ones(2, 3))
+        with then():
+            x = torch.randn(2, 3)
+            assert torch.equal(forward(x), forward.module(x))
+
+
+@pytest.mark.parametrize(
+    ('error', 'act'),
+    [
+        ('has no gradients', lambda f: f(torch.ones(1, 3))),
+        (
+            'training mode',
+            torch.no_grad()(lambda f: (f.module.train(), f(torch.ones(1, 3)))),
+        ),
+        ('at least one tensor', torch.no_grad()(lambda f: f())),
+        ('input 0 .* is a list', torch.no_grad()(lambda f: f([1]))),
+        (
+            'input 0 .* is on meta: graphs need cpu',
+            torch.no_grad()(lambda f: f(torch.ones(1, 3, device='meta'))),
+        ),
+    ],
+)
+def test_bad_calls(error, act):
+    with pytest.raises(ValueError, match=error):
+        act(graphed())
+
+
+@pytest.mark.usefixtures('no_grad')
+def test_a_part_in_training_mode_is_named():
+    module = nn.Sequential(nn.Linear(3, 3), nn.Dropout()).eval()
+    module[1].train()
+    with pytest.raises(ValueError, match=r"\['1'\].* training"):
+        FakeGraphs(module)(torch.ones(1, 3))
+
+
+@pytest.mark.usefixtures('no_grad')
+def test_other_results_are_refused_and_not_kept():
+    class Lists(nn.Module):
+        def forward(self, x):
+            return [x]
+
+    forward = graphed(Lists())
+    with pytest.raises(ValueError, match='Lists returns a list'):
+        forward(torch.ones(1, 3))
+    assert forward.num_graphs == 0
+
+
+@pytest.mark.usefixtures('no_grad')
+def test_the_cpu_is_refused():
+    with pytest.raises(ValueError, match='is on cpu: graphs need cuda'):
+        GraphedForward(nn.Linear(3, 2).eval())(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize('name', ['max_graphs', 'num_warmup'])
+def test_bad_numbers(name):
+    with pytest.raises(ValueError, match=f'{name}=0'):
+        GraphedForward(nn.Linear(3, 2), **{name: 0})
+
+
+@pytest.fixture
+def backbone():
+    model = build(HaLViT, out_indices=(0, 2), out_type='featmap')
+    return randomise(model).eval().cuda()
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.usefixtures('no_grad')
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('prepared', [False, True])
+def test_replay_equals_the_module(backbone, dtype, prepared):
+    if prepared:
+        prepare(backbone, dtype or torch.float32)
+    forward = GraphedForward(backbone)
+    with torch.autocast('cuda', dtype=dtype, enabled=dtype is not None):
+        for batch in (2, 1, 2):
+            image = torch.randn(batch, 3, 32, 32, device='cuda')
+            for out, expected in zip(forward(image), backbone(image)):
+                torch.testing.assert_close(out, expected)
+    assert forward.num_graphs == 2
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.usefixtures('no_grad')
+def test_replay_sees_weights_that_change_in_place(backbone):
+    forward = GraphedForward(backbone)
+    image = torch.randn(1, 3, 32, 32, device='cuda')
+    before = forward(image)
+    backbone.layers[0].ffn.tied.weight.mul_(2)
+    after = forward(image)
+    assert not torch.allclose(before[0], after[0])
+    torch.testing.assert_close(after, backbone(image))
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.usefixtures('no_grad')
+def test_replay_keeps_dropped_copies_until_reset(backbone):
+    prepare(backbone, torch.bfloat16)
+    forward = GraphedForward(backbone)
+    image = torch.randn(1, 3, 32, 32, device='cuda')
+    before = forward(image)
+    backbone.load_state_dict(backbone.state_dict())  # drops the copies
+    filler = [torch.full((1 << 16,), 1e3, device='cuda') for _ in range(64)]
+    torch.testing.assert_close(forward(image), before)
+    assert len(filler) == 64
+    forward.reset()
+    torch.testing.assert_close(forward(image), backbone(image))
+
+
+@pytest.mark.cuda
+@needs_gpu
+@pytest.mark.usefixtures('no_grad')
+def test_recording_on_another_stream(backbone):
+    image = torch.randn(2, 3, 32, 32, device='cuda')
+    expected = backbone(image)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        forward = GraphedForward(backbone)
+        outs = [forward(image) for _ in range(3)]
+    torch.cuda.synchronize()
+    for out in outs:
+        torch.testing.assert_close(out, expected)

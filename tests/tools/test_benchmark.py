@@ -1,0 +1,50 @@
+"""The benchmark tool, end to end on the CPU."""
+
+import json
+
+import cv2
+import torch
+
+from .conftest import tool
+
+LAYER = (
+    *('layer', '--device', 'cpu', '--batch', 2, '--tokens', 16),
+    *('--embed-dims', 32, '--num-heads', 4),
+    *('--rounds', 2, '--min-seconds', 0),
+)
+
+
+def test_a_layer(tmp_path):
+    page = tmp_path / 'page.md'
+    result = tool(
+        'analysis_tools/benchmark',
+        *LAYER,
+        *('--mode', 'train', 'infer', '--dtype', 'bf16'),
+        *('--variants', 'naive', 'ours', 'prepared', 'graph'),
+        *('--out', tmp_path, '--markdown', page),
+    )
+    folders = sorted(p for p in tmp_path.iterdir() if p.is_dir())
+    assert len(folders) == 2
+    for folder in folders:
+        values = json.loads((folder / 'result.json').read_text())
+        names = [v['name'] for v in values['variants']]
+        assert names == ['naive', 'ours', 'prepared', 'graph']
+        assert len(values['variants'][1]['samples']) == 2
+        assert values['environment']['torch'] == torch.__version__
+        picture = cv2.imread(str(folder / 'times.png'))
+        assert picture is not None and picture.std() > 10
+    assert 'needs a GPU' in result.stdout
+    assert page.read_text().count('| ours') == 2
+
+
+def test_messages(tmp_path):
+    out = ('--out', tmp_path)
+    for args, message in (
+        ((*LAYER, '--grid'), '--force'),
+        ((*LAYER, '--embed-dims', 30), 'embed_dims=30'),
+        (('detector', 'configs/pretrain/halvit_t_in1k.py'), 'no config of a'),
+    ):
+        result = tool('analysis_tools/benchmark', *args, *out, check=False)
+        assert result.returncode != 0
+        assert message in result.stdout
+        assert 'Traceback' not in result.stdout

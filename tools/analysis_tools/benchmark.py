@@ -1,0 +1,144 @@
+"""Time the tied layers beside other ways to compute them, in one process.
+
+    benchmark.py layer --embed-dims 384 --num-heads 6 --tokens 197 --batch 256
+    benchmark.py backbone --arch tiny --batch 8 --mode train infer
+    benchmark.py detector configs/maskrcnn_halvit_t.py --shape 800 1344
+    benchmark.py layer --grid --dtype bf16
+
+Prints a table; writes result.json (raw samples included) and times.png.
+"""
+
+import argparse
+import sys
+from itertools import product
+
+import torch
+
+from halvit_mm.apis.benchmark import (
+    DTYPES,
+    LEVELS,
+    MODES,
+    VARIANTS,
+    grid,
+    report,
+    run_benchmark,
+)
+from halvit_mm.apis.cli import add_shape_argument
+
+SETTINGS = {
+    'layer': (
+        'embed_dims',
+        'num_heads',
+        'feedforward_channels',
+        'tokens',
+    ),
+    'backbone': ('arch', 'img_size'),
+    'detector': ('config', 'shape'),
+}
+
+
+def add_common_arguments(parser):
+    parser.add_argument('--batch', type=int, help='images a step')
+    parser.add_argument(
+        '--mode', nargs='+', choices=MODES, default=['train'], help='of a step'
+    )
+    parser.add_argument(
+        '--dtype',
+        nargs='+',
+        choices=DTYPES,
+        help='16 bits by autocast; by default bf16 on a GPU, else fp32',
+    )
+    parser.add_argument('--device', help='by default cuda, where there is one')
+    parser.add_argument(
+        '--variants',
+        nargs='+',
+        choices=VARIANTS,
+        help='by default all that the level has but compile-max; '
+        + '; '.join(f'{k}: {v.what}' for k, v in VARIANTS.items()),
+    )
+    parser.add_argument(
+        '--reference',
+        help='variant for the ratios; by default untied, or the first one',
+    )
+    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument(
+        '--min-seconds',
+        type=float,
+        default=0.1,
+        help='least length of a sample, which is the mean of several steps',
+    )
+    parser.add_argument('--threads', type=int, help='of the CPU')
+    parser.add_argument('--out', default='work_dirs/benchmark', help='folder')
+    parser.add_argument(
+        '--markdown', metavar='FILE', help='append the table to a file'
+    )
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    levels = parser.add_subparsers(dest='level', required=True)
+    layer = levels.add_parser('layer', help='one encoder layer')
+    layer.add_argument('--embed-dims', type=int, help='D')
+    layer.add_argument('--num-heads', type=int)
+    layer.add_argument('--feedforward-channels', type=int, help='4 D if unset')
+    layer.add_argument('--tokens', type=int, help='of an image')
+    layer.add_argument(
+        '--grid', action='store_true', help='both widths at three sizes'
+    )
+    layer.add_argument(
+        '--force', action='store_true', help='the grid on a CPU'
+    )
+    backbone = levels.add_parser('backbone', help='HaLViT')
+    backbone.add_argument('--arch', help='of HaLViT')
+    backbone.add_argument('--img-size', type=int, help='side in pixels')
+    detector = levels.add_parser('detector', help='a config')
+    detector.add_argument('config', help='config file')
+    add_shape_argument(detector, 'what the config tests with')
+    for level in (layer, backbone, detector):
+        add_common_arguments(level)
+    return parser.parse_args()
+
+
+def cases(args):
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    dtypes = args.dtype or ['bf16' if device.startswith('cuda') else 'fp32']
+    if args.level == 'layer' and args.grid:
+        return grid(device, args.mode, dtypes, args.force)
+    names = ('batch', *SETTINGS[args.level])
+    given = {name: getattr(args, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    return [
+        LEVELS[args.level](mode=mode, dtype=dtype, device=device, **given)
+        for mode, dtype in product(args.mode, dtypes)
+    ]
+
+
+def main():
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        chosen = cases(args)
+    except ValueError as error:  # of the arguments
+        sys.exit(f'benchmark.py: {error}')
+    failed = []
+    for case in chosen:
+        print(case.name, flush=True)
+        result = run_benchmark(
+            case,
+            args.variants,
+            args.reference,
+            args.rounds,
+            args.min_seconds,
+            log=lambda line: print(f'  {line}', flush=True),
+        )
+        print(f'written to {report(result, args.out, args.markdown)}')
+        failed += [v.name for v in result.variants if v.failed]
+    sys.exit(bool(failed))
+
+
+if __name__ == '__main__':
+    main()
