@@ -48,7 +48,7 @@ def draw_benchmark(
         axes.text(
             upper + 0.015 * widest,
             y,
-            f'{median:.3g}',
+            f'{median:,.0f}' if median >= 100 else f'{median:.3g}',
             va='center',
             fontsize=9,
             bbox=dict(facecolor='white', edgecolor='none', alpha=0.8, pad=1),
