@@ -36,7 +36,7 @@ test-openmmlab: $(VENV_OPENMMLAB)/.ready
 test-cuda: $(VENV)/.ready
 	FORCE_CUDA=1 $(VENV)/bin/python -m pip install --quiet --no-build-isolation --no-deps -e .
 	HALVIT_MM_OPS=cuda $(VENV)/bin/python -m pytest -m cuda
-	HALVIT_MM_OPS=cuda compute-sanitizer --tool memcheck --error-exitcode 1 $(VENV)/bin/python -m pytest tests/ops/test_cuda.py -k "test_views or test_nothing"
+	HALVIT_MM_OPS=cuda PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 1 $(VENV)/bin/python -m pytest tests/ops/test_cuda.py -k "small or views or nothing"
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -25,10 +25,14 @@ PURE = (
 
 def build_tag(torch, archs: str) -> str:
     """What the library was built from; the loader compares it."""
-    schemas = (ROOT / OPS / 'schemas.py').read_bytes()
+    schemas = hashlib.sha256((ROOT / OPS / 'schemas.py').read_bytes())
+    source = hashlib.sha256()
+    for path in sorted((ROOT / OPS / 'csrc').rglob('*.[ch]*')):
+        source.update(path.read_bytes())
     torch_version = '.'.join(torch.__version__.split('.')[:2])
     return (
-        f'halvit_mm-build{{schema={hashlib.sha256(schemas).hexdigest()[:12]};'
+        f'halvit_mm-build{{schema={schemas.hexdigest()[:12]};'
+        f'source={source.hexdigest()[:12]};'
         f'torch={torch_version};cuda={torch.version.cuda};archs={archs}}}'
     )
 

@@ -20,6 +20,8 @@ from typing import (
 import torch
 from torch import Tensor, nn
 
+from .. import ops
+
 __all__ = ['CapturedForward', 'GraphedForward']
 
 Outputs = Union[Tensor, Tuple[Tensor, ...]]
@@ -55,9 +57,9 @@ class GraphedForward:
 
     * A change in place is seen by the next call (an optimiser's step,
       ``load_state_dict``).
-    * Packed copies (:func:`halvit_mm.models.layers.prepare`) are no longer
-      those of the weights after a change: prepare again, then
-      :meth:`reset`.
+    * Packed copies (:func:`halvit_mm.models.layers.prepare`) that are made
+      or dropped, of whatever model, let all graphs be recorded anew.
+      ``train()``, ``load_state_dict()`` and moves drop them.
     * Tensors that are replaced (``module.to()``, ``p.data = ...``) are not
       seen, nor are another choice of operators or changed hooks:
       :meth:`reset`.
@@ -104,6 +106,7 @@ class GraphedForward:
         self.num_warmup = num_warmup
         self._graphs: Dict[Tuple, CapturedForward] = {}
         self._told = False
+        self._weights_count = ops.weights_count()
 
     @property
     def num_graphs(self) -> int:
@@ -130,6 +133,9 @@ class GraphedForward:
                 a GPU.
         """
         self._check(inputs)
+        if self._weights_count != ops.weights_count():
+            self._weights_count = ops.weights_count()
+            self.reset()
         key = self._key(inputs)
         captured = self._graphs.get(key)
         if captured is None:

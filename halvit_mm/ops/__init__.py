@@ -5,10 +5,15 @@ The layers call these names and know nothing of what runs behind them: see
 """
 
 from . import flops
-from .checks import compute_dtype
+from .checks import compute_dtype, without_autocast
 from .extension import backend, backend_reason, use
 from .flops import jit_handles
-from .packed import pack_qkv, packed_qkv
+from .packed import (
+    note_new_weights,
+    pack_qkv,
+    packed_qkv,
+    weights_count,
+)
 from .tied_projection import (
     add_layer_norm,
     layer_norm,
@@ -26,10 +31,13 @@ __all__ = [
     'compute_dtype',
     'jit_handles',
     'layer_norm',
+    'note_new_weights',
     'pack_qkv',
     'packed_qkv',
     'tied_ffn',
     'tied_out',
     'tied_qkv',
     'use',
+    'weights_count',
+    'without_autocast',
 ]

@@ -1,21 +1,48 @@
 """Checks of what the operators are given: an error, never a wrong result."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
 
-__all__ = ['check_gelu', 'check_input', 'check_parameters', 'compute_dtype']
+__all__ = [
+    'check_gelu',
+    'check_input',
+    'check_parameters',
+    'compute_dtype',
+    'is_autocast',
+    'without_autocast',
+]
 
 _GELUS = ('none', 'tanh')
 
 
+@torch.compiler.assume_constant_result  # it cannot be traced
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Whether autocast is on for the device of ``x``, where it exists."""
+    device_type = x.device.type
+    return _has_autocast(device_type) and torch.is_autocast_enabled(
+        device_type
+    )
+
+
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Autocast's dtype where it is on, else the dtype of ``x``."""
-    device_type = x.device.type
-    if x.dtype != torch.float64 and torch.is_autocast_enabled(device_type):
-        return torch.get_autocast_dtype(device_type)
+    if x.dtype != torch.float64 and is_autocast(x):
+        return torch.get_autocast_dtype(x.device.type)
     return x.dtype
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """A context in which nothing is cast behind one's back."""
+    if _has_autocast(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()
 
 
 def check_input(op: str, name: str, x: Tensor, width: int) -> None:
@@ -69,8 +96,7 @@ def check_parameters(
             raise ValueError(
                 f'{op}: {name} is {tensor.dtype}, the first weight {dtype}'
             )
-    autocast = torch.is_autocast_enabled(x.device.type)
-    if dtype != x.dtype and not (may_cast or autocast):
+    if dtype != x.dtype and not (may_cast or is_autocast(x)):
         raise ValueError(
             f'{op}: the input is {x.dtype} and the weights are {dtype}: '
             'cast one of them, or use torch.autocast'

@@ -5,6 +5,9 @@
 ``plain`` (no operators at all: the definitions of :mod:`.reference`).
 ``HALVIT_MM_OPS_IN_COMPILE=1`` keeps the operators inside ``torch.compile``,
 which otherwise sees the definitions and fuses them itself.
+``HALVIT_MM_OPS_IMPL`` forces one of the two implementations of the FFN with
+the tanh form of GELU (0, or 1 for GELU inside the product), which is found by
+timing otherwise.
 """
 
 import hashlib
@@ -13,6 +16,7 @@ import os
 import re
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Dict, Iterator, Optional
 
@@ -21,6 +25,7 @@ import torch
 __all__ = [
     'backend',
     'backend_reason',
+    'forced_impl',
     'in_compile',
     'is_broken',
     'is_plain',
@@ -42,11 +47,20 @@ def _from_environment() -> str:
     return choice
 
 
+def _impl_from_environment() -> Optional[int]:
+    choices = {'': None, '0': 0, '1': 1}
+    choice = os.environ.get('HALVIT_MM_OPS_IMPL', '')
+    if choice not in choices:
+        raise ValueError(f'HALVIT_MM_OPS_IMPL={choice!r}: choose 0 or 1')
+    return choices[choice]
+
+
 # Module-level names: torch.compile guards on these, and compiles again when
 # `use` changes them.
 _choice = _from_environment()
 _in_compile = os.environ.get('HALVIT_MM_OPS_IN_COMPILE', '0') == '1'
 _loaded = False
+_impl = _impl_from_environment()
 
 
 def schema_digest() -> str:
@@ -55,9 +69,21 @@ def schema_digest() -> str:
     return hashlib.sha256(source).hexdigest()[:12]
 
 
+def source_digest() -> Optional[str]:
+    """Digest of the CUDA sources; None where they are not installed."""
+    folder = _HERE / 'csrc'
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob('*.[ch]*')):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def library_path() -> Optional[Path]:
     """The compiled library, or None where only Python was installed."""
-    return next(iter(sorted(_HERE.parent.glob('_C*.so'))), None)
+    paths = (_HERE.parent / f'_C{suffix}' for suffix in EXTENSION_SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def read_build(path: Path) -> Dict[str, str]:
@@ -67,7 +93,7 @@ def read_build(path: Path) -> Dict[str, str]:
         path: Of a shared library.
 
     Returns:
-        ``schema, torch, cuda, archs``; empty where it is not one of ours.
+        ``schema, source, torch, cuda, archs``; empty for another library.
     """
     found = _TAG.search(path.read_bytes())
     if found is None:
@@ -96,12 +122,15 @@ def why_not(path: Optional[Path]) -> str:
     if old:
         return f'{old} have a compute capability below 8.0'
     build = read_build(path)
+    build['cuda'] = build.get('cuda', '').partition('.')[0]
     expected = {
         'schema': schema_digest(),
+        'source': source_digest(),
         'torch': '.'.join(torch.__version__.split('.')[:2]),
+        'cuda': (torch.version.cuda or '').partition('.')[0],
     }
     for key, value in expected.items():
-        if build.get(key) != value:
+        if value is not None and build.get(key) != value:
             return (
                 f'{path.name} was built for {key} {build.get(key, "unknown")}'
                 f', not {value}: build it again'
@@ -114,12 +143,13 @@ def _load(path: Path) -> str:
     try:
         torch.ops.load_library(path)
         _loaded = True
-        # A driver that is too old for the build fails at the first launch.
-        probe = torch.ones(1, 8, device='cuda')
-        ones = torch.ones(8, device='cuda')
-        torch.ops.halvit.add_layer_norm(
-            probe, None, None, ones, ones, 1e-6, torch.float32
+        # A driver that is too old for the build fails at the first launch,
+        # a cuBLAS that does not fit at the first product.
+        ones = torch.ones(8, 8, device='cuda')
+        norm = torch.ops.halvit.add_layer_norm(
+            ones, None, None, ones[0], ones[0], 1e-6, torch.bfloat16
         )
+        torch.ops.halvit.tied_qkv(norm[1], ones, ones, ones[0], None, None)
         torch.cuda.synchronize()
     except (OSError, RuntimeError) as error:
         return f'{path.name} does not work: {str(error).splitlines()[0]}'
@@ -172,6 +202,11 @@ def is_broken() -> bool:
     return _loaded and bool(_library_problem())
 
 
+def forced_impl() -> Optional[int]:
+    """Implementation of the FFN that was chosen, or None."""
+    return _impl
+
+
 def in_compile() -> bool:
     """Whether ``torch.compile`` sees the operators."""
     return _in_compile
@@ -179,7 +214,9 @@ def in_compile() -> bool:
 
 @contextmanager
 def use(
-    choice: Optional[str] = None, in_compile: Optional[bool] = None
+    choice: Optional[str] = None,
+    in_compile: Optional[bool] = None,
+    impl: Optional[int] = None,
 ) -> Iterator[None]:
     """Choose inside a ``with``, as the environment variables do.
 
@@ -189,17 +226,19 @@ def use(
     Args:
         choice: One of the four, or None for no change.
         in_compile: Whether ``torch.compile`` sees the operators.
+        impl: Implementation of the FFN with the tanh form of GELU.
 
     Raises:
         ValueError: For an unknown choice.
     """
     if choice is not None and choice not in CHOICES:
         raise ValueError(f'{choice!r}: choose one of {list(CHOICES)}')
-    global _choice, _in_compile
-    before = _choice, _in_compile
+    global _choice, _in_compile, _impl
+    before = _choice, _in_compile, _impl
+    _impl = _impl if impl is None else impl
     _choice = choice or _choice
     _in_compile = _in_compile if in_compile is None else in_compile
     try:
         yield
     finally:
-        _choice, _in_compile = before
+        _choice, _in_compile, _impl = before

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import autograd, shapes
+from .checks import without_autocast
 from .fallback import KERNELS
 from .schemas import NAMESPACE, SCHEMAS
 
@@ -21,8 +22,7 @@ def _without_autocast(kernel: Callable) -> Callable:
     # The caller chose the dtypes; autocast would cast inside once more.
     @wraps(kernel)
     def call(*args):
-        device = next(a.device for a in args if isinstance(a, Tensor))
-        with torch.autocast(device.type, enabled=False):
+        with without_autocast(next(a for a in args if isinstance(a, Tensor))):
             return kernel(*args)
 
     return call

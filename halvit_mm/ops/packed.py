@@ -9,13 +9,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_parameters
+from .checks import check_parameters, without_autocast
 from .fallback.products import product_dtype
+from .routing import uses_definition
 from .schemas import NAMESPACE
 
-__all__ = ['pack_qkv', 'packed_qkv']
+__all__ = ['note_new_weights', 'pack_qkv', 'packed_qkv', 'weights_count']
 
 _ops = getattr(torch.ops, NAMESPACE)
+_weights_count = 0
+
+
+def note_new_weights() -> None:
+    """Say that packed weights were made or dropped."""
+    global _weights_count
+    _weights_count += 1
+
+
+def weights_count() -> int:
+    """How often packed weights were made or dropped in this process.
+
+    Whoever keeps addresses of packed weights compares it.
+    """
+    return _weights_count
 
 
 def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
@@ -35,6 +51,8 @@ def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
     shape = (wq.shape[1], wq.shape[1])
     expected = {'wq': (wq, shape), 'wkv': (wkv, shape)}
     check_parameters('pack_qkv', wq, expected)
+    if uses_definition(wq, wq.shape[1]):
+        return torch.cat((wq, wkv, wkv.t())).detach().to(dtype)
     return _ops.pack_qkv(wq.detach(), wkv.detach(), dtype)
 
 
@@ -56,6 +74,6 @@ def packed_qkv(
     bias = None if bias is None else bias.to(dtype)
     # the values are those of packed's dtype, whatever they are multiplied in
     rows = x.to(packed.dtype).to(dtype)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         qkv = F.linear(rows, packed.to(dtype), bias).to(packed.dtype)
     return qkv.chunk(3, dim=-1)

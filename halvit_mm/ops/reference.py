@@ -45,7 +45,7 @@ def add_layer_norm(
             delta = delta * row_scale.to(delta.dtype).view(
                 -1, *[1] * (delta.dim() - 1)
             )
-        residual = residual + delta
+        residual = (residual + delta).to(residual.dtype)
     y = F.layer_norm(residual, residual.shape[-1:], weight, bias, eps)
     return residual, y
 

@@ -2,6 +2,7 @@
 
 import logging
 from functools import cache
+from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -22,12 +23,31 @@ def _log_once(reason: str) -> None:
     )
 
 
+# A tracer cannot look into it; it loads the library where that is due.
+@torch.compiler.assume_constant_result
+def _passes_by(dtype: torch.dtype, widths: Tuple[int, ...]) -> bool:
+    """Whether the CUDA kernels cannot take what is on a GPU."""
+    if backend() != 'cuda':
+        return is_broken()
+    odd = [width for width in widths if width % _CUDA_MULTIPLE]
+    reason = ''
+    if dtype not in _CUDA_DTYPES:
+        reason = str(dtype)
+    elif odd:
+        reason = f'the widths {odd} are no multiples of {_CUDA_MULTIPLE}'
+    elif widths[0] > _CUDA_WIDEST:
+        reason = f'the width {widths[0]} is beyond {_CUDA_WIDEST}'
+    if reason:
+        _log_once(reason)
+    return bool(reason)
+
+
 def uses_definition(x: Tensor, *widths: int) -> bool:
     """Whether plain PyTorch is to compute an operator.
 
     Args:
         x: Its input.
-        widths: Sizes of its matrices.
+        widths: Sizes of its matrices, that of a row first.
 
     Returns:
         True if a graph leaves PyTorch, ``torch.compile`` is to see through,
@@ -37,19 +57,8 @@ def uses_definition(x: Tensor, *widths: int) -> bool:
         return True
     # is_exporting() is True in torch.compile, too
     if torch.compiler.is_dynamo_compiling():
-        return not in_compile()
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not in_compile():
+            return True
+    elif torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
-    if not x.is_cuda or backend() != 'cuda':
-        return x.is_cuda and is_broken()
-    if x.dtype not in _CUDA_DTYPES:
-        _log_once(f'{x.dtype}')
-        return True
-    odd = [width for width in widths if width % _CUDA_MULTIPLE]
-    if odd:
-        _log_once(f'the widths {odd} are no multiples of {_CUDA_MULTIPLE}')
-        return True
-    if widths[0] > _CUDA_WIDEST:
-        _log_once(f'the width {widths[0]} is beyond {_CUDA_WIDEST}')
-        return True
-    return False
+    return x.is_cuda and _passes_by(x.dtype, widths)

@@ -98,6 +98,8 @@ def add_layer_norm(
             f'{op}: row_scale has the shape {tuple(row_scale.shape)}, '
             f'expected ({len(residual)},), one factor per sample'
         )
+    if row_scale is not None and row_scale.requires_grad:
+        raise ValueError(f'{op}: row_scale has no gradient, detach it')
     if uses_definition(residual, D):
         total, y = reference.add_layer_norm(
             residual, delta, weight, bias, eps, row_scale

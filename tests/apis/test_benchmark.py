@@ -109,6 +109,16 @@ def test_every_variant_computes_the_same():
         expected = expected or (outputs, grads)
 
 
+def test_the_other_gelu():
+    case = layer('infer', act='gelu_tanh')
+    assert 'gelu_tanh' in case.name
+    with torch.no_grad():
+        tanh = make_step('ours', case)()
+        erf = make_step('ours', layer('infer'))()
+    assert_close(tanh, erf, atol=1e-2, rtol=1e-2)
+    assert not torch.equal(tanh[0], erf[0])
+
+
 @pytest.mark.parametrize('name', ['naive', 'ours', 'prepared'])
 def test_inference_computes_the_same(name):
     with torch.no_grad():
@@ -137,6 +147,8 @@ def test_what_cannot_run_says_why():
     assert result['graph'].reason == 'needs a GPU'
     assert result.ratio(result['graph']) is None
     assert not result['graph'].failed
+    result = run(layer('infer'), ['ours', 'ours-impl1'])
+    assert result['ours-impl1'].reason == 'needs a GPU'
     result = run(layer(), ['ours', 'prepared'])
     assert result['prepared'].reason == 'for inference only'
 
@@ -223,6 +235,7 @@ def test_the_grid_is_for_a_gpu():
         ),
         (lambda: run(layer(), ['ours'], rounds=0), 'rounds=0 is to be'),
         (lambda: layer(dtype='fp16'), 'fp16'),
+        (lambda: layer(act='relu'), "act='relu': choose one of"),
         (lambda: layer(dtype='int8'), "dtype='int8'"),
         (
             lambda: LayerCase(device='cpu', embed_dims=30, num_heads=4),

@@ -33,8 +33,9 @@ def library(tmp_path, **build):
     """A file that says of itself what a library says."""
     fields = {
         'schema': extension.schema_digest(),
+        'source': extension.source_digest(),
         'torch': '.'.join(torch.__version__.split('.')[:2]),
-        'cuda': '13.0',
+        'cuda': torch.version.cuda or '',
         'archs': '8.0;9.0+PTX',
         **build,
     }
@@ -81,6 +82,8 @@ def test_an_unknown_choice():
 
 def test_the_environment_chooses():
     code = 'from halvit_mm import ops; print(ops.backend())'
+    result = run(code, HALVIT_MM_OPS_IMPL='2')
+    assert "HALVIT_MM_OPS_IMPL='2': choose 0 or 1" in result.stderr
     assert run(code, HALVIT_MM_OPS='plain').stdout == 'plain\n'
     result = run(code, HALVIT_MM_OPS='fast')
     assert "HALVIT_MM_OPS='fast': choose one of" in result.stderr
@@ -89,13 +92,15 @@ def test_the_environment_chooses():
 def test_a_fitting_library_is_read_without_loading_it(tmp_path):
     build = extension.read_build(library(tmp_path))
     assert build['archs'] == '8.0;9.0+PTX'
-    assert list(build) == ['schema', 'torch', 'cuda', 'archs']
+    assert list(build) == ['schema', 'source', 'torch', 'cuda', 'archs']
 
 
 @pytest.mark.parametrize(
     ('build', 'problem'),
     [
         (dict(schema='0123456789ab'), 'built for schema 0123456789ab, not'),
+        (dict(source='0123456789ab'), 'built for source 0123456789ab, not'),
+        (dict(cuda='1.2'), 'built for cuda 1, not'),
         (dict(torch='1.13'), 'built for torch 1.13, not'),
     ],
 )

@@ -73,6 +73,12 @@ X, W = r(B, T, D), r(F, D)
             r'row_scale has the shape \(6,\), expected \(2,\)',
         ),
         (
+            lambda: ops.add_layer_norm(
+                X, X, r(D), r(D), 1e-6, row_scale=r(B, requires_grad=True)
+            ),
+            'row_scale has no gradient',
+        ),
+        (
             lambda: ops.pack_qkv(r(D, D), r(F, D), torch.float16),
             r'wkv has the shape \(12, 8\)',
         ),

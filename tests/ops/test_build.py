@@ -97,6 +97,7 @@ def test_library_says_what_it_is(built):
     build = extension.read_build(built[0])
     assert build == {
         'schema': extension.schema_digest(),
+        'source': extension.source_digest(),
         'torch': '.'.join(torch.__version__.split('.')[:2]),
         'cuda': torch.version.cuda,
         'archs': '8.0;9.0+PTX',

@@ -27,7 +27,8 @@ def rand(*shape, scale=1.0):
 
 
 def norm(module, x, delta, weight, bias, scale):
-    return module.add_layer_norm(x, delta, weight, bias, EPS, scale)
+    total, y = module.add_layer_norm(x, delta, weight, bias, EPS, scale)
+    return total, y.to(ops.compute_dtype(x))  # autocast leaves it in float32
 
 
 def qkv(module, x, wq, wkv, bq, bk, bv):
@@ -93,13 +94,11 @@ NAMES = ['norm', 'qkv', 'out', 'none', 'tanh', 'none-signed', 'tanh-signed']
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize(('batch', 'tokens'), TOKENS)
 @pytest.mark.parametrize('name', [*NAMES, 'gain'])
-def test_error(name, batch, tokens, dtype, impl, monkeypatch):
+def test_error(name, batch, tokens, dtype, impl):
     if impl and not name.startswith('tanh'):
         pytest.skip('GELU inside the product is the tanh form')
-    monkeypatch.setattr(
-        'halvit_mm.ops.tied_projection.gelu_in_product', lambda *args: impl
-    )
-    assert_as_good_as_pytorch(*case(name, batch, tokens), dtype)
+    with ops.use(impl=impl):
+        assert_as_good_as_pytorch(*case(name, batch, tokens), dtype)
 
 
 def test_the_timing_decides_for_tanh_only():
@@ -158,6 +157,38 @@ def test_nothing_to_do(name, shape):
         inputs[-1] = torch.ones(shape[0], device='cuda')
     for result in run(function, ops, inputs):  # no outputs, zero gradients
         assert not result.any()
+
+
+@pytest.mark.parametrize('impl', [0, 1])
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('width', [8, 264, 1032, 8192])
+def test_small_shapes(width, dtype, impl):
+    """Every operator once, at widths that end a warp's or a block's work."""
+    x = torch.randn(2, 3, width, device='cuda', dtype=dtype)
+    wq, wkv = (rand(width, width, scale=width**-0.5) for _ in range(2))
+    w, bias = rand(16, width, scale=width**-0.5), rand(width)
+    scale = torch.tensor([0.0, 2.0], device='cuda')
+    with torch.autocast('cuda', dtype, enabled=dtype != torch.float32):
+        total, y = ops.add_layer_norm(
+            rand(2, 3, width), x, bias, bias, EPS, scale
+        )
+        q, k, v, packed = ops.tied_qkv(y, wq, wkv, bias, None, bias)
+        out = ops.tied_out(q + k + v, wq, bias, packed=packed)
+        with ops.use(impl=impl):
+            last = ops.tied_ffn(out, w, None, bias, 'tanh', signed=True)
+            (last.float().sum() + total.sum()).backward()
+            with torch.no_grad():
+                assert_close(
+                    ops.tied_ffn(out, w, None, bias, 'tanh', signed=True),
+                    last,
+                    atol=0.1,
+                    rtol=0.1,
+                )
+    assert torch.equal(
+        ops.pack_qkv(wq, wkv, dtype), torch.cat((wq, wkv, wkv.t())).to(dtype)
+    )
+    for weight in (wq, wkv, w, bias):
+        assert weight.grad.isfinite().all()
 
 
 def test_odd_widths_run_the_definition_and_say_so(caplog):

@@ -47,6 +47,24 @@ def test_opcheck_add_layer_norm(dtype, delta, scale):
     opcheck(H.add_layer_norm_backward, (args[0], None, *args[2:], [True] * 3))
 
 
+def test_results_are_contiguous_as_is_said():
+    """Also for inputs that are not: a compiled graph relies on it."""
+    weight = rand(D, grad=False)
+    x = rand(B, D, 3, grad=False).transpose(1, 2)
+    stats = [torch.ones(B * 3) for _ in range(2)]
+    scale = torch.rand(B)
+    both = (torch.float32, [True] * 3)
+    results = [
+        *H.add_layer_norm(x, x, scale, weight, weight, EPS, x.dtype),
+        *H.add_layer_norm(x, x, None, weight, weight, EPS, x.dtype),
+        *H.add_layer_norm_backward(x, None, x, *stats, weight, scale, *both),
+        *H.add_layer_norm_backward(x, x, x, *stats, weight, scale, *both),
+        *H.tied_qkv(x, rand(D, D), rand(D, D), None, None, None),
+        H.tied_out(x, rand(D, D), x.new_empty(0), None, None),
+    ]
+    assert all(t.is_contiguous() for t in results)
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_opcheck_attention(dtype):
     x, wq, wkv = rand(*X, dtype=dtype), rand(D, D), rand(D, D)

@@ -39,6 +39,7 @@ SETTINGS = {
 
 def add_common_arguments(parser):
     parser.add_argument('--batch', type=int, help='images a step')
+    parser.add_argument('--act', help='gelu (by default) or gelu_tanh')
     parser.add_argument(
         '--mode', nargs='+', choices=MODES, default=['train'], help='of a step'
     )
@@ -106,8 +107,8 @@ def cases(args):
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     dtypes = args.dtype or ['bf16' if device.startswith('cuda') else 'fp32']
     if args.level == 'layer' and args.grid:
-        return grid(device, args.mode, dtypes, args.force)
-    names = ('batch', *SETTINGS[args.level])
+        return grid(device, args.mode, dtypes, args.force, args.act or 'gelu')
+    names = ('batch', 'act', *SETTINGS[args.level])
     given = {name: getattr(args, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
     return [

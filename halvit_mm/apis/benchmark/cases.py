@@ -16,7 +16,7 @@ from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor, nn
 
 from ...models import HaLViT
-from ...models.layers import EncoderLayer, TiedEncoderLayer
+from ...models.layers import GELU_FORMS, EncoderLayer, TiedEncoderLayer
 from ..config import load_config
 from ..fake_data import fake_batch, image_size, is_detector
 from ..model_info import build_model
@@ -60,6 +60,7 @@ class Case(ABC):
     dtype: str = 'fp32'
     device: str = 'cpu'
     batch: int = 8
+    act: str = 'gelu'
 
     level: ClassVar[str]
     #: What throughput counts.
@@ -71,6 +72,7 @@ class Case(ABC):
         kind = torch.device(self.device).type
         _check_choice('device', kind, ('cpu', 'cuda'))
         _check_positive(batch=self.batch)
+        _check_choice('act', self.act, GELU_FORMS)
         if kind == 'cuda' and not torch.cuda.is_available():
             raise ValueError(
                 f'device={self.device!r}, but PyTorch sees no usable GPU'
@@ -82,7 +84,9 @@ class Case(ABC):
     def name(self) -> str:
         """Name of the case's folder."""
         kind = torch.device(self.device).type
-        parts = (self.level, self._what, self.mode, self.dtype, kind)
+        parts = [self.level, self._what, self.mode, self.dtype, kind]
+        if self.act != 'gelu':
+            parts.insert(2, self.act)
         return '_'.join(parts)
 
     @property
@@ -217,6 +221,7 @@ class LayerCase(Case):
             self.num_heads,
             self.feedforward_channels,
             norm_cfg=dict(type='LN', eps=1e-6),
+            act=self.act,
         )
         return self._place(_WholeGrid(layer, (1, self.tokens)))
 
@@ -276,12 +281,13 @@ class BackboneCase(Case):
         )
 
     def build(self, tied: bool) -> nn.Module:
-        """Args: tied: HaLViT, or mmpretrain's ViT."""
-        cls = HaLViT if tied else VisionTransformer
-        model = cls(
+        """Args: tied: HaLViT, or mmpretrain's ViT, which knows one GELU."""
+        options = dict(
             arch=self.settings, img_size=self.img_size, patch_size=_PATCH
         )
-        return self._place(model)
+        if tied:
+            return self._place(HaLViT(act=self.act, **options))
+        return self._place(VisionTransformer(**options))
 
     def inputs(self, module: nn.Module) -> Tuple[Tensor]:
         """Returns: (B, 3, H, W)."""
@@ -357,6 +363,7 @@ class DetectorCase(Case):
     def build(self, tied: bool) -> nn.Module:
         """Args: tied: Or with the backbone exchanged."""
         cfg = Config(self.cfg.to_dict())
+        cfg.model.backbone.act = self.act
         if not tied:
             cfg.model.backbone.type = 'halvit_mm.PlainViT'
         return self._place(build_model(cfg))

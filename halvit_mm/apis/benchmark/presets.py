@@ -19,6 +19,7 @@ def grid(
     modes: Sequence[str] = ('train', 'infer'),
     dtypes: Sequence[str] = ('bf16',),
     force: bool = False,
+    act: str = 'gelu',
 ) -> List[LayerCase]:
     """Layers of both widths on 50432, 8400 and 197 tokens.
 
@@ -27,6 +28,7 @@ def grid(
         modes: Of each size.
         dtypes: Of each size.
         force: Whether a CPU may do it, which takes hours.
+        act: GELU of the layers.
 
     Returns:
         The cases.
@@ -44,6 +46,7 @@ def grid(
             mode=mode,
             dtype=dtype,
             device=device,
+            act=act,
             batch=batch,
             tokens=tokens,
             embed_dims=embed_dims,

@@ -7,6 +7,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
 import torch
 
+from ... import ops
 from .cases import Case
 from .ceilings import count_flops, measure_ceilings
 from .environment import environment
@@ -79,6 +80,7 @@ def run_benchmark(
             f'min_seconds={min_seconds} not negative'
         )
     torch.compiler.reset()  # nothing that was compiled before is left
+    ops.backend()  # loads the library, for all variants alike
     results = {name: VariantResult(name) for name in names}
     steps = _warm_up(case, results, compile_backend, log)
     for name, step in steps.items():

@@ -30,6 +30,7 @@ class Variant(NamedTuple):
         by_default: Whether it runs unless others are chosen.
         inference_only: Whether it has no gradients.
         cuda_only: Whether it needs a GPU.
+        act: GELU that it needs; empty for any.
     """
 
     what: str
@@ -41,6 +42,7 @@ class Variant(NamedTuple):
     by_default: bool = True
     inference_only: bool = False
     cuda_only: bool = False
+    act: str = ''
 
 
 def choose_variants(
@@ -77,6 +79,8 @@ def why_not(name: str, case: Case) -> str:
         return 'for inference only'
     if variant.cuda_only and torch.device(case.device).type != 'cuda':
         return 'needs a GPU'
+    if variant.act and variant.act != case.act:
+        return f'needs act={variant.act}'
     return ''
 
 
@@ -150,19 +154,29 @@ VARIANTS = {
     ),
     'compile+ops': Variant(
         'torch.compile around the operators',
-        context=partial(ops.use, 'auto', in_compile=True),
+        context=partial(ops.use, in_compile=True),
         is_compiled=True,
     ),
-    'ours': Variant('the operators', context=partial(ops.use, 'auto')),
+    'ours': Variant('the operators', context=ops.use),
+    **{
+        f'ours-impl{impl}': Variant(
+            f'the operators, GELU {where} (gelu_tanh only)',
+            context=partial(ops.use, impl=impl),
+            by_default=False,
+            cuda_only=True,
+            act='gelu_tanh',
+        )
+        for impl, where in enumerate(('by a kernel', 'in the product'))
+    },
     'prepared': Variant(
         'the operators, weights cast and packed before',
-        context=partial(ops.use, 'auto'),
+        context=ops.use,
         change=_prepare,
         inference_only=True,
     ),
     'graph': Variant(
         'prepared, as a CUDA graph',
-        context=partial(ops.use, 'auto'),
+        context=ops.use,
         change=_graph,
         inference_only=True,
         cuda_only=True,

@@ -186,7 +186,7 @@ class TiedSelfAttention(PreparedModule, _SelfAttentionBase):
         """Args: o: (B, T, D); packed: cast matrices. Returns: (B, T, D)."""
         if prepared := self.prepared_weights:
             wq = packed[: self.q.out_features]
-            with torch.autocast(o.device.type, enabled=False):
+            with ops.without_autocast(o):
                 # autocast may have cast inside the attention
                 return ops.tied_out(o.to(wq.dtype), wq, prepared['out_bias'])
         return ops.tied_out(

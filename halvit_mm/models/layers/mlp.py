@@ -54,7 +54,7 @@ class TiedFFN(PreparedModule, BaseModule):
             hidden = F.gelu(self.tied(x), approximate=self.approximate)
             return self.drop(self.tied.forward_transposed(self.drop(hidden)))
         if prepared := self.prepared_weights:
-            with torch.autocast(x.device.type, enabled=False):
+            with ops.without_autocast(x):
                 x = x.to(self.prepared_dtype)
                 return ops.tied_ffn(
                     x, **prepared, approximate=self.approximate

@@ -1,9 +1,11 @@
 """Weights that are cast and packed once, for inference."""
 
-from typing import Dict, Optional
+from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+
+from ... import ops
 
 __all__ = ['PreparedModule', 'prepare', 'unprepare']
 
@@ -11,24 +13,49 @@ __all__ = ['PreparedModule', 'prepare', 'unprepare']
 class PreparedModule(nn.Module):
     """A module whose inference can use weights in another form.
 
-    The packed copy is no part of the state dict. It is dropped as soon as it
-    could be stale: by ``train()``, ``load_state_dict()`` and whatever moves
-    or casts the module. A change of a parameter in place is not seen:
-    optimisers leave no trace that could be (``_version`` does not change),
-    so it is made in eval mode only and ``train()`` ends it.
+    The packed copy is part of neither the state dict nor copies of the
+    module. It is dropped as soon as it could be stale: by ``train()``,
+    ``load_state_dict()``, whatever moves or casts the module, and changes of
+    its parameters in place, as far as PyTorch counts them; fused optimisers
+    and ``.data`` are not counted, but belong to training.
     """
 
     #: Packed tensors by name; empty while the module is not prepared.
     prepared: Dict[str, Optional[Tensor]] = {}
+    _versions: Tuple[int, ...] = ()
 
     def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
         """Args: dtype: Of the copy. Returns: What ``forward`` uses."""
         raise NotImplementedError
 
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Args: dtype: Of the copy that is made and kept."""
+        self.prepared = self.pack(dtype)
+        self._versions = self._count()
+        ops.note_new_weights()
+
+    def unprepare(self) -> None:
+        """Drop the packed weights."""
+        if self.prepared:
+            self.prepared = {}
+            ops.note_new_weights()
+
+    def _count(self) -> Tuple[int, ...]:
+        return tuple(
+            x
+            for p in self.parameters()
+            for x in (p.data_ptr(), 0 if p.is_inference() else p._version)
+        )
+
     @property
     def prepared_weights(self) -> Dict[str, Optional[Tensor]]:
         """The packed weights; none where gradients are to be computed."""
-        return {} if torch.is_grad_enabled() else self.prepared
+        if not self.prepared or torch.is_grad_enabled():
+            return {}
+        if not torch.compiler.is_compiling():  # versions are not traced
+            if self._versions != self._count():
+                self.unprepare()
+        return self.prepared
 
     @property
     def prepared_dtype(self) -> Optional[torch.dtype]:
@@ -39,15 +66,19 @@ class PreparedModule(nn.Module):
     def train(self, mode: bool = True) -> 'PreparedModule':
         """Set the mode; training drops the packed weights."""
         if mode:
-            self.prepared = {}
+            self.unprepare()
         return super().train(mode)
 
+    def __getstate__(self) -> dict:
+        """Copies and pickles, for example of an EMA, start unprepared."""
+        return {**self.__dict__, 'prepared': {}}
+
     def _load_from_state_dict(self, *args, **kwargs) -> None:
-        self.prepared = {}
+        self.unprepare()
         super()._load_from_state_dict(*args, **kwargs)
 
     def _apply(self, *args, **kwargs) -> 'PreparedModule':
-        self.prepared = {}
+        self.unprepare()
         return super()._apply(*args, **kwargs)
 
 
@@ -78,7 +109,7 @@ def prepare(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
     if any(module.training for module in modules):
         raise ValueError('prepare() is for inference: call eval() first')
     for module in modules:
-        module.prepared = module.pack(dtype)
+        module.prepare(dtype)
     return len(modules)
 
 
@@ -86,4 +117,4 @@ def unprepare(model: nn.Module) -> None:
     """Drop the packed weights. Args: model: As for :func:`prepare`."""
     for module in model.modules():
         if isinstance(module, PreparedModule):
-            module.prepared = {}
+            module.unprepare()

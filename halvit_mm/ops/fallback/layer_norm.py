@@ -17,6 +17,11 @@ def _per_sample(row_scale: Tensor, like: Tensor) -> Tensor:
     return row_scale.view(-1, *[1] * (like.dim() - 1))
 
 
+def _contiguous(like: Tensor, dtype: Optional[torch.dtype] = None) -> Tensor:
+    """An empty tensor, contiguous whatever the strides of ``like``."""
+    return like.new_empty(like.shape, dtype=dtype)
+
+
 def add_layer_norm(
     residual: Tensor,
     delta: Optional[Tensor],
@@ -28,13 +33,13 @@ def add_layer_norm(
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """See :data:`..schemas.SCHEMAS`."""
     total, out = residual, empty(residual)
-    if delta is not None and row_scale is not None:
-        scale = _per_sample(row_scale, delta)
-        total = torch.addcmul(residual, delta, scale)
-    elif delta is not None:
-        total = residual + delta
     if delta is not None:
-        out = total = total.to(residual.dtype)
+        total = out = _contiguous(residual)
+        if row_scale is None:
+            torch.add(residual, delta, out=out)
+        else:
+            scale = _per_sample(row_scale, delta)
+            torch.addcmul(residual, delta, scale, out=out)
     wide = torch.promote_types(total.dtype, torch.float32)
     y, mean, rstd = torch.native_layer_norm(
         total.to(wide), total.shape[-1:], weight.to(wide), bias.to(wide), eps
@@ -58,7 +63,7 @@ def add_layer_norm_backward(
     The gradient of delta is empty also where it equals the residual's.
     """
     if grad_y is None:
-        d_residual = torch.empty_like(residual).copy_(grad_residual)
+        d_residual = _contiguous(residual).copy_(grad_residual)
         d_weight, d_bias = (
             torch.zeros_like(weight) if need else empty(weight)
             for need in needs[1:]
@@ -69,10 +74,10 @@ def add_layer_norm_backward(
         )
         if grad_residual is not None:
             d_residual.add_(grad_residual)
-        d_residual = d_residual.to(residual.dtype)
+        d_residual = d_residual.to(residual.dtype).contiguous()
     d_delta = empty(residual)
     if needs[0] and row_scale is not None:
-        d_delta = torch.empty_like(d_residual, dtype=delta_dtype)
+        d_delta = _contiguous(d_residual, delta_dtype)
         scale = _per_sample(row_scale, d_residual)
         torch.mul(d_residual, scale, out=d_delta)
     elif needs[0] and delta_dtype != d_residual.dtype:

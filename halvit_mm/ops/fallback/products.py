@@ -24,13 +24,15 @@ __all__ = [
 
 @cache
 def _has_native_products(device_type: str, dtype: torch.dtype) -> bool:
-    if device_type != 'cpu':
+    question = {
+        torch.bfloat16: '_is_mkldnn_bf16_supported',
+        torch.float16: '_is_mkldnn_fp16_supported',
+    }.get(dtype)
+    if device_type != 'cpu' or question is None:
         return True
-    if dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if dtype == torch.float16:
-        return torch.ops.mkldnn._is_mkldnn_fp16_supported()
-    return True
+    # builds without oneDNN have no such question
+    ask = getattr(torch.ops.mkldnn, question, lambda: False)
+    return ask()
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

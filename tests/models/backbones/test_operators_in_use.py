@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from halvit_mm import ops
 from halvit_mm.models.backbones import HaLViT
+from halvit_mm.models.layers import TiedEncoderLayer
 from tests.helpers import DETECTION, build, gradients, loss_of, randomise
 
 IMAGE = torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
@@ -114,6 +115,54 @@ def test_a_branch_that_is_kept_is_scaled():
     scale = layer._drop_path_scale(x)
     assert set(scale.tolist()) == {0.0, 2.0}
     assert layer.eval()._drop_path_scale(x) is None
+
+
+@pytest.mark.parametrize('choice', ['auto', 'plain'])
+def test_a_device_without_data(choice):
+    with ops.use(choice):
+        model = ready().to('meta')
+        assert model(IMAGE.to('meta'))[0].shape == (2, 32)
+
+
+@pytest.mark.parametrize(
+    'norm_cfg',
+    [
+        dict(type='LN', elementwise_affine=False),
+        dict(type='LN', bias=False),
+        dict(type='BN1d', eps=1e-5),
+    ],
+)
+def test_other_norms_run_as_modules(norm_cfg):
+    layer = TiedEncoderLayer(8, 2, 16, norm_cfg=norm_cfg).eval()
+    x = torch.randn(2, 8, 8)  # a batch norm takes it for (B, C, L)
+    y = x + layer.attn(layer.ln1(x), (2, 4))
+    assert_close(layer(x, (2, 4)), y + layer.ffn(layer.ln2(y)))
+
+
+def test_hooks_of_norms_are_called():
+    layer = ready().layers[0]
+    seen = []
+    x = torch.randn(2, 16, 32)
+    expected = layer(x, (4, 4))
+    layer.ln2.register_forward_hook(lambda m, args, out: seen.append(out))
+    assert_close(layer(x, (4, 4)), expected)
+    assert len(seen) == 1
+
+
+def test_loss_scaling():
+    """float16 with a scaler: gradients are those of a step without."""
+    model = ready()
+    _, expected = run(model, 'auto')
+    scaler = torch.amp.GradScaler('cpu', init_scale=2.0**12)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    model.zero_grad(set_to_none=True)
+    with torch.autocast('cpu', torch.float16):
+        outs = model(IMAGE)
+    scaler.scale(loss_of(out.float() for out in outs)).backward()
+    scaler.unscale_(optimizer)
+    for name, grad in gradients(model).items():
+        if not name.endswith('kv.bias'):
+            assert relative(grad, expected[name]) < 0.05, name
 
 
 def test_an_empty_batch():

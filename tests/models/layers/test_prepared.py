@@ -1,9 +1,11 @@
 """Weights packed for inference: same results, never stale ones."""
 
 import copy
+import pickle
 
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
 from torch.testing import assert_close
 
 from halvit_mm.models.backbones import HaLViT, PlainViT
@@ -99,11 +101,52 @@ def test_dropped_before_it_is_stale(change):
     assert torch.equal(predict(model), predict(fresh))
 
 
-def test_not_in_the_state_dict_nor_lost_by_a_copy():
+def test_not_in_the_state_dict():
     plain, model = ready(), prepare_copy(ready())
     assert list(model.state_dict()) == list(plain.state_dict())
-    assert is_prepared(copy.deepcopy(model))
     assert is_prepared(model.eval())
+
+
+def test_a_copy_is_not_prepared():
+    """An EMA copies a model and changes the copy's weights by ``.data``."""
+    model = prepare_copy(ready())
+    for twin in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        ExponentialMovingAverage(model).module,
+    ):
+        assert not is_prepared(twin)
+    assert is_prepared(model)
+
+
+def change_in_place(model):
+    with torch.no_grad():
+        model.layers[0].attn.q.weight.add_(1)
+
+
+def load_a_part(model):
+    part = model.layers[0].attn.q
+    part.load_state_dict(randomise(copy.deepcopy(part)).state_dict())
+
+
+@pytest.mark.parametrize('change', [change_in_place, load_a_part])
+def test_changes_of_a_part_are_seen(change):
+    model = prepare_copy(ready(), torch.float32)
+    before = predict(model)
+    change(model)
+    after = predict(model)
+    assert not torch.allclose(before, after)
+    unprepare(model)
+    assert_close(predict(model), after)
+
+
+@pytest.mark.parametrize('part', ['attn', 'ffn'])
+def test_half_of_a_layer(part):
+    model = ready()
+    expected = predict(model)
+    prepare(getattr(model.layers[1], part), torch.bfloat16)
+    error = (predict(model) - expected).norm()
+    assert 0 < error < 0.05 * expected.norm()
 
 
 def test_gradients_come_from_the_parameters():
