@@ -64,7 +64,7 @@ def count_parameters(module: nn.Module) -> Tuple[int, int]:
     """Stored and effective parameters.
 
     A module that uses its ``weight`` more than once says so by
-    ``num_uses``.
+    ``num_uses``, one that several layers share by ``num_sharers``.
 
     Args:
         module: Any module.
@@ -73,12 +73,18 @@ def count_parameters(module: nn.Module) -> Tuple[int, int]:
         The two counts.
     """
     stored = sum(p.numel() for p in module.parameters())
-    again = sum(
-        (m.num_uses - 1) * m.weight.numel()
-        for m in module.modules()
-        if hasattr(m, 'num_uses')
+    return stored, _count_uses(module, 1)
+
+
+def _count_uses(module: nn.Module, sharers: int) -> int:
+    """Parameters, each times the layers and places that use it."""
+    sharers *= getattr(module, 'num_sharers', 1)
+    uses = {'weight': getattr(module, 'num_uses', 1)}
+    own = sum(
+        p.numel() * sharers * uses.get(name, 1)
+        for name, p in module.named_parameters(recurse=False)
     )
-    return stored, stored + again
+    return own + sum(_count_uses(m, sharers) for m in module.children())
 
 
 def _cpu_attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:

@@ -17,7 +17,20 @@ class HaLViT(PlainViT):
     11,048,832 parameters and ``'medium'`` 43,331,328, without a head, at 224
     px with a cls token.
 
-    Args: As for :class:`PlainViT`.
+    Args: As for :class:`PlainViT`, and
+        gain: What stands between both uses of the FFN's matrix: ``'none'``
+            as in the paper; ``'signed'`` for HaLViT+-, our own step beyond
+            it, where the second half of the hidden units counts negative
+            (:func:`halvit_mm.ops.reference.tied_ffn`); ``'learnt'`` and
+            ``'learnt_signed'`` for learnt factors of the hidden units and of
+            attention's output that start at 1 or at those signs.
+
+    Raises:
+        ValueError: As for :class:`PlainViT`, and for an unknown gain.
     """
 
     layer_cls = TiedEncoderLayer
+
+    def __init__(self, *args, gain: str = 'none', **kwargs) -> None:
+        layer_cfgs = dict(kwargs.pop('layer_cfgs', None) or {}, gain=gain)
+        super().__init__(*args, layer_cfgs=layer_cfgs, **kwargs)

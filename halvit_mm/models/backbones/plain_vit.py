@@ -9,24 +9,23 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import ModuleList, PretrainedInit
+from mmengine.model import ModuleList
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed, to_2tuple
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ...checkpoint import load_pretrained
 from ...registry import MODELS
 from ..layers import GELU_FORMS, EncoderLayer
+from .pretrained import PretrainedBackbone
 
 __all__ = ['PlainViT']
 
-_PRETRAINED = ('Pretrained', PretrainedInit)
 _ARCH_KEYS = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
 
 
 @MODELS.register_module()
-class PlainViT(VisionTransformer):
+class PlainViT(PretrainedBackbone, VisionTransformer):
     """Untied ViT on the skeleton that HaLViT shares.
 
     With the default options it computes what mmpretrain's
@@ -34,7 +33,8 @@ class PlainViT(VisionTransformer):
 
     Args:
         arch: ``'tiny'`` (12 layers of width 384), ``'medium'`` (12 of 768),
-            a name of mmpretrain's ``VisionTransformer``, or a dict with
+            ``'shallowmlp-base'`` (the same with FFNs of half the width), a
+            name of mmpretrain's ``VisionTransformer``, or a dict with
             ``embed_dims``, ``num_layers``, ``num_heads`` and
             ``feedforward_channels``.
         img_size: Height and width in pixels for which position embeddings
@@ -56,6 +56,7 @@ class PlainViT(VisionTransformer):
         window_size: Side of attention windows in tokens.
         window_block_indexes: Layers (from 0) that attend in windows; the
             others attend to the whole grid.
+        layer_cfgs: Further arguments of every layer.
         kwargs: ``in_channels, final_norm, out_type, with_cls_token,
             interpolate_mode, patch_cfg, pre_norm, init_cfg`` of mmpretrain's
             ``VisionTransformer``. ``init_cfg=dict(type='Pretrained', ...)``
@@ -88,6 +89,13 @@ class PlainViT(VisionTransformer):
             ),
         ),
     }
+    # ShallowMLP: ViT-B with FFNs of half the hidden width
+    arch_zoo['shallowmlp-base'] = dict(
+        embed_dims=768,
+        num_layers=12,
+        num_heads=12,
+        feedforward_channels=1536,
+    )
     layer_cls = EncoderLayer
 
     def __init__(
@@ -106,14 +114,14 @@ class PlainViT(VisionTransformer):
         with_cp: bool = False,
         window_size: int = 0,
         window_block_indexes: Sequence[int] = (),
+        layer_cfgs: Optional[dict] = None,
         **kwargs,
     ) -> None:
         settings = self._check_arch(arch)
         img_size = to_2tuple(img_size)
         _check_multiple(img_size, patch_size)
-        ignored = {'layer_cfgs', 'layer_scale_init_value'} & kwargs.keys()
-        if ignored:  # they would go to layers that are not built
-            raise ValueError(f'{sorted(ignored)} have no effect here')
+        if 'layer_scale_init_value' in kwargs:
+            raise ValueError('layer_scale_init_value has no effect here')
         if act not in GELU_FORMS:
             raise ValueError(f'act={act!r}: choose one of {list(GELU_FORMS)}')
         norm_cfg = norm_cfg or dict(type='LN', eps=1e-6)
@@ -136,20 +144,23 @@ class PlainViT(VisionTransformer):
         self.with_cp = with_cp
         windowed = self._check_windows(window_size, window_block_indexes)
         step = drop_path_rate / max(1, self.num_layers - 1)
-        self.layers = ModuleList(
-            self.layer_cls(
-                settings['embed_dims'],
-                settings['num_heads'],
-                settings['feedforward_channels'],
-                norm_cfg=norm_cfg,
-                drop_rate=drop_rate,
-                attn_drop_rate=attn_drop_rate,
-                drop_path_rate=i * step,
-                qkv_bias=qkv_bias,
-                act=act,
-                window_size=window_size if i in windowed else 0,
-            )
-            for i in range(self.num_layers)
+        self._build_layers(
+            [
+                dict(
+                    embed_dims=settings['embed_dims'],
+                    num_heads=settings['num_heads'],
+                    feedforward_channels=settings['feedforward_channels'],
+                    norm_cfg=norm_cfg,
+                    drop_rate=drop_rate,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_path_rate=i * step,
+                    qkv_bias=qkv_bias,
+                    act=act,
+                    window_size=window_size if i in windowed else 0,
+                )
+                | (layer_cfgs or {})
+                for i in range(self.num_layers)
+            ]
         )
         self.frozen_stages = frozen_stages
         if frozen_stages > self.num_layers:
@@ -159,6 +170,14 @@ class PlainViT(VisionTransformer):
             )
         if frozen_stages > 0:
             self._freeze_stages()
+
+    def _build_layers(self, layer_cfgs: Sequence[dict]) -> None:
+        """Fill ``self.layers``. Args: layer_cfgs: Arguments of each layer."""
+        self.layers = ModuleList(self.layer_cls(**cfg) for cfg in layer_cfgs)
+
+    def _shared_with(self, index: int) -> Tuple[nn.Module, ...]:
+        """What a layer is handed beside its input: nothing here."""
+        return ()
 
     @classmethod
     def _check_arch(cls, arch) -> Dict[str, int]:
@@ -191,28 +210,6 @@ class PlainViT(VisionTransformer):
                 'a cls token belongs to no window: set with_cls_token=False'
             )
         return indexes
-
-    def init_weights(self) -> None:
-        """Initialise, or load what ``init_cfg`` of type Pretrained names.
-
-        Raises:
-            FileNotFoundError: If there is no such checkpoint.
-            ValueError: If it does not fit the backbone, or if ``init_cfg``
-                mixes Pretrained with something else.
-        """
-        cfgs = self.init_cfg or []
-        cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
-        pretrained = [c for c in cfgs if c['type'] in _PRETRAINED]
-        if not pretrained:
-            super().init_weights()
-            return
-        if len(cfgs) > 1:
-            raise ValueError(
-                f'init_cfg={cfgs}: what is Pretrained takes no other entry'
-            )
-        kwargs = {k: v for k, v in pretrained[0].items() if k != 'type'}
-        load_pretrained(self, **kwargs)
-        self.is_init = True
 
     def train(self, mode: bool = True) -> 'PlainViT':
         """Set the mode; frozen stages stay in eval mode."""
@@ -304,10 +301,11 @@ class PlainViT(VisionTransformer):
         x = self.pre_norm(self.drop_after_pos(x + pos_embed))
         outs = []
         for i, layer in enumerate(self.layers):
+            args = (x, hw, *self._shared_with(i))
             if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(layer, x, hw, use_reentrant=False)
+                x = checkpoint(layer, *args, use_reentrant=False)
             else:
-                x = layer(x, hw)
+                x = layer(*args)
             if i == self.num_layers - 1 and self.final_norm:
                 x = self.ln1(x)
             if i in self.out_indices:

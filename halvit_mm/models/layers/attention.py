@@ -12,6 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
+from .gain import learnt_gain
 from .prepared import PreparedModule
 from .tied_linear import TiedLinear
 from .window import window_padding_mask, window_partition, window_unpartition
@@ -53,11 +54,14 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     @abstractmethod
-    def project_qkv(self, x: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def project_qkv(
+        self, x: Tensor, shared: Optional[nn.Module]
+    ) -> Tuple[Optional[Tensor], ...]:
         """Project the input.
 
         Args:
             x: (B, T, D).
+            shared: As for :meth:`forward`.
 
         Returns:
             q, k, v, each (B, T, D), and what :meth:`project_out` can use
@@ -65,37 +69,50 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def project_out(self, o: Tensor, packed: Optional[Tensor]) -> Tensor:
+    def project_out(
+        self,
+        o: Tensor,
+        packed: Optional[Tensor],
+        shared: Optional[nn.Module],
+    ) -> Tensor:
         """Project the heads' outputs.
 
         Args:
             o: (B, T, D).
             packed: Last result of :meth:`project_qkv`.
+            shared: As for :meth:`forward`.
 
         Returns:
             (B, T, D).
         """
 
-    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        hw: Tuple[int, int],
+        shared: Optional[nn.Module] = None,
+    ) -> Tensor:
         """Attend.
 
         Args:
             x: (B, T, D); without prefix tokens where windows are used.
             hw: The grid's height and width in tokens.
+            shared: A module of the same class that holds the weights which
+                this one has not.
 
         Returns:
             (B, T, D).
         """
         B, T, D = x.shape
         heads = (B, T, self.num_heads, D // self.num_heads)
-        *qkv, packed = self.project_qkv(x)
+        *qkv, packed = self.project_qkv(x, shared)
         q, k, v = (t.reshape(heads).transpose(1, 2) for t in qkv)
         if self.window_size:
             o = self._attend_windows(q, k, v, hw)
         else:
             o = self._attend(q, k, v)
         o = o.transpose(1, 2).reshape(B, T, D)
-        return self.proj_drop(self.project_out(o, packed))
+        return self.proj_drop(self.project_out(o, packed, shared))
 
     def _attend(self, q, k, v, mask=None) -> Tensor:
         dropout = self.attn_drop_rate if self.training else 0.0
@@ -131,12 +148,19 @@ class SelfAttention(_SelfAttentionBase):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def project_qkv(self, x: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def project_qkv(
+        self, x: Tensor, shared: Optional[nn.Module]
+    ) -> Tuple[Optional[Tensor], ...]:
         """Args: x: (B, T, D). Returns: q, k, v, each (B, T, D), and None."""
         return *self.qkv(x).chunk(3, dim=-1), None
 
-    def project_out(self, o: Tensor, packed: Optional[Tensor]) -> Tensor:
-        """Args: o: (B, T, D); packed: None. Returns: (B, T, D)."""
+    def project_out(
+        self,
+        o: Tensor,
+        packed: Optional[Tensor],
+        shared: Optional[nn.Module],
+    ) -> Tensor:
+        """Args: o: (B, T, D). Returns: (B, T, D)."""
         return self.proj(o)
 
 
@@ -148,47 +172,61 @@ class TiedSelfAttention(PreparedModule, _SelfAttentionBase):
 
     Args: As for the base class, and
         qkv_bias: Whether q, k and v have biases.
+        gain: One of :data:`.gain.GAINS`; what is not learnt leaves attention
+            as it is.
     """
 
     def __init__(
-        self, embed_dims: int, num_heads: int, qkv_bias: bool = True, **kwargs
+        self,
+        embed_dims: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        gain: str = 'none',
+        **kwargs,
     ) -> None:
         super().__init__(embed_dims, num_heads, **kwargs)
+        self.gain = learnt_gain(embed_dims, gain)
         self.q = TiedLinear(embed_dims, embed_dims, bias=qkv_bias)
         self.kv = TiedLinear(
             embed_dims, embed_dims, bias=qkv_bias, transposed_bias=qkv_bias
         )
 
     def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """``[Wq; Wkv; Wkv^T]``, their biases and the output's."""
-        biases = (self.q.bias, self.kv.bias, self.kv.transposed_bias)
+        """``[Wq; Wkv; Wkv^T]``, their biases, the output's and its gain."""
+        wq, bq, bo = self.q.weights()
+        wkv, bk, bv = self.kv.weights()
         return dict(
-            qkv_weight=ops.pack_qkv(self.q.weight, self.kv.weight, dtype),
-            qkv_bias=None if None in biases else torch.cat(biases).to(dtype),
-            out_bias=self.q.transposed_bias.to(dtype),
+            qkv_weight=ops.pack_qkv(wq, wkv, dtype),
+            qkv_bias=None if bq is None else torch.cat((bq, bk, bv)).to(dtype),
+            out_bias=bo.to(dtype),
+            gain=None if self.gain is None else self.gain().to(dtype),
         )
 
-    def project_qkv(self, x: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def project_qkv(
+        self, x: Tensor, shared: Optional[nn.Module]
+    ) -> Tuple[Optional[Tensor], ...]:
         """Args: x: (B, T, D). Returns: q, k, v, and the cast matrices."""
         if prepared := self.prepared_weights:
             packed = prepared['qkv_weight']
             return *ops.packed_qkv(x, packed, prepared['qkv_bias']), packed
-        return ops.tied_qkv(
-            x,
-            self.q.weight,
-            self.kv.weight,
-            self.q.bias,
-            self.kv.bias,
-            self.kv.transposed_bias,
-        )
+        wq, bq, _ = self.q.weights(shared and shared.q)
+        wkv, bk, bv = self.kv.weights(shared and shared.kv)
+        return ops.tied_qkv(x, wq, wkv, bq, bk, bv)
 
-    def project_out(self, o: Tensor, packed: Optional[Tensor]) -> Tensor:
+    def project_out(
+        self,
+        o: Tensor,
+        packed: Optional[Tensor],
+        shared: Optional[nn.Module],
+    ) -> Tensor:
         """Args: o: (B, T, D); packed: cast matrices. Returns: (B, T, D)."""
         if prepared := self.prepared_weights:
             wq = packed[: self.q.out_features]
             with ops.without_autocast(o):
                 # autocast may have cast inside the attention
-                return ops.tied_out(o.to(wq.dtype), wq, prepared['out_bias'])
-        return ops.tied_out(
-            o, self.q.weight, self.q.transposed_bias, packed=packed
-        )
+                return ops.tied_out(
+                    o.to(wq.dtype), wq, prepared['out_bias'], prepared['gain']
+                )
+        wq, _, bias = self.q.weights(shared and shared.q)
+        gain = None if self.gain is None else self.gain()
+        return ops.tied_out(o, wq, bias, gain, packed=packed)

@@ -12,9 +12,38 @@ from torch import Tensor, nn
 from ... import ops
 from .attention import SelfAttention, TiedSelfAttention
 from .mlp import GELU_FORMS, TiedFFN
+from .sharing import norm_weights
 from .tied_linear import TiedLinear
 
-__all__ = ['EncoderLayer', 'TiedEncoderLayer']
+__all__ = ['EncoderLayer', 'FFNHolder', 'TiedEncoderLayer']
+
+
+def _init_ffn(ffn: nn.Module) -> None:
+    """As mmpretrain's: Xavier matrices and small biases."""
+    for module in ffn.modules():
+        if not isinstance(module, nn.Linear):
+            continue
+        biases = [module.bias]
+        if isinstance(module, TiedLinear):
+            biases.append(module.transposed_bias)
+        if module.weight is not None:  # else another layer holds it
+            nn.init.xavier_uniform_(module.weight)
+        for bias in biases:
+            if bias is not None:
+                nn.init.normal_(bias, std=1e-6)
+
+
+class FFNHolder(BaseModule):
+    """Holds an FFN for layers that share it. Args: ffn: The FFN."""
+
+    def __init__(self, ffn: nn.Module) -> None:
+        super().__init__()
+        self.ffn = ffn
+
+    def init_weights(self) -> None:
+        """As an :class:`EncoderLayer` does."""
+        super().init_weights()
+        _init_ffn(self.ffn)
 
 
 def _is_plain(norm: nn.Module) -> bool:
@@ -49,8 +78,6 @@ class EncoderLayer(BaseModule):
         window_size: Side of the attention windows, 0 for the whole grid.
     """
 
-    attention_cls = SelfAttention
-
     def __init__(
         self,
         embed_dims: int,
@@ -67,7 +94,7 @@ class EncoderLayer(BaseModule):
     ) -> None:
         super().__init__()
         self.ln1 = build_norm_layer(norm_cfg, embed_dims)[1]
-        self.attn = self.attention_cls(
+        self.attn = self._build_attention(
             embed_dims,
             num_heads,
             qkv_bias=qkv_bias,
@@ -81,8 +108,10 @@ class EncoderLayer(BaseModule):
         )
         self.drop_path = DropPath(drop_path_rate)
 
-    @staticmethod
-    def _build_ffn(embed_dims, feedforward_channels, act, drop_rate):
+    def _build_attention(self, *args, **kwargs):
+        return SelfAttention(*args, **kwargs)
+
+    def _build_ffn(self, embed_dims, feedforward_channels, act, drop_rate):
         return FFN(
             embed_dims,
             feedforward_channels,
@@ -94,51 +123,83 @@ class EncoderLayer(BaseModule):
     def init_weights(self) -> None:
         """As mmpretrain's: Xavier matrices and small biases in the FFN."""
         super().init_weights()
-        for module in self.ffn.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.normal_(module.bias, std=1e-6)
-            if isinstance(module, TiedLinear):
-                nn.init.normal_(module.transposed_bias, std=1e-6)
+        if self.ffn is not None:
+            _init_ffn(self.ffn)
 
-    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
-        """Args: x: (B, T, D); hw: grid in tokens. Returns: (B, T, D)."""
+    def forward(
+        self,
+        x: Tensor,
+        hw: Tuple[int, int],
+        shared: Optional[nn.Module] = None,
+    ) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: (B, T, D).
+            hw: The grid's height and width in tokens.
+            shared: Holds the FFN, where this layer's own is None.
+
+        Returns:
+            (B, T, D).
+        """
         x = x + self.drop_path(self.attn(self.ln1(x), hw))
-        return x + self.drop_path(self.ffn(self.ln2(x)))
+        ffn = self.ffn if shared is None else shared.ffn
+        return x + self.drop_path(ffn(self.ln2(x)))
 
 
 class TiedEncoderLayer(EncoderLayer):
     """HaLViT's layer: three matrices instead of six (Sec. 3.1).
 
-    Args: As for :class:`EncoderLayer`.
+    Args: As for :class:`EncoderLayer`, and
+        gain: One of :data:`.gain.GAINS`.
     """
 
-    attention_cls = TiedSelfAttention
+    def __init__(self, *args, gain: str = 'none', **kwargs) -> None:
+        self.gain = gain
+        super().__init__(*args, **kwargs)
 
-    @staticmethod
-    def _build_ffn(embed_dims, feedforward_channels, act, drop_rate):
-        return TiedFFN(embed_dims, feedforward_channels, act, drop_rate)
+    def _build_attention(self, *args, **kwargs):
+        return TiedSelfAttention(*args, gain=self.gain, **kwargs)
 
-    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
-        """Args: x: (B, T, D); hw: grid in tokens. Returns: (B, T, D)."""
-        if not (_is_plain(self.ln1) and _is_plain(self.ln2)):
+    def _build_ffn(self, embed_dims, feedforward_channels, act, drop_rate):
+        return TiedFFN(
+            embed_dims, feedforward_channels, act, drop_rate, self.gain
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        hw: Tuple[int, int],
+        shared: Optional['TiedEncoderLayer'] = None,
+    ) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: (B, T, D).
+            hw: The grid's height and width in tokens.
+            shared: Holds the parameters that this layer has not.
+
+        Returns:
+            (B, T, D).
+        """
+        plain = _is_plain(self.ln1) and _is_plain(self.ln2)
+        if shared is None and not plain:
             return super().forward(x, hw)
         # Norms in the dtype that the projections take, and the first sum
         # inside the second norm; the second sum ends the layer, so that
         # whatever stands between layers sees x -> x.
-        norm1, norm2 = self.ln1, self.ln2
-        dtype = self.attn.prepared_dtype
-        y = ops.layer_norm(x, norm1.weight, norm1.bias, norm1.eps, dtype)
+        norm1 = norm_weights(self.ln1, shared and shared.ln1)
+        norm2 = norm_weights(self.ln2, shared and shared.ln2)
+        y = ops.layer_norm(x, *norm1, dtype=self.attn.prepared_dtype)
+        delta = self.attn(y, hw, shared and shared.attn)
         x, y = ops.add_layer_norm(
             x,
-            self.attn(y, hw),
-            norm2.weight,
-            norm2.bias,
-            norm2.eps,
-            self._drop_path_scale(x),
-            self.ffn.prepared_dtype,
+            delta,
+            *norm2,
+            row_scale=self._drop_path_scale(x),
+            dtype=self.ffn.prepared_dtype,
         )
-        return x + self.drop_path(self.ffn(y))
+        return x + self.drop_path(self.ffn(y, shared and shared.ffn))
 
     def _drop_path_scale(self, x: Tensor) -> Optional[Tensor]:
         """Args: x: (B, T, D). Returns: (B,), factors of a branch, or None.

@@ -1,6 +1,6 @@
 """The tied feed-forward network."""
 
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
+from .gain import learnt_gain
 from .prepared import PreparedModule
 from .tied_linear import TiedLinear
 
@@ -25,6 +26,7 @@ class TiedFFN(PreparedModule, BaseModule):
         feedforward_channels: Hidden width.
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
         drop_rate: Dropout of the hidden units and of the output.
+        gain: One of :data:`.gain.GAINS`.
     """
 
     def __init__(
@@ -33,36 +35,52 @@ class TiedFFN(PreparedModule, BaseModule):
         feedforward_channels: int,
         act: str = 'gelu',
         drop_rate: float = 0.0,
+        gain: str = 'none',
     ) -> None:
         super().__init__()
+        self.gain = learnt_gain(feedforward_channels, gain)
+        self.signed = gain == 'signed'
         self.approximate = GELU_FORMS[act]
         self.tied = TiedLinear(embed_dims, feedforward_channels)
         self.drop = nn.Dropout(drop_rate)
 
-    def pack(self, dtype: torch.dtype) -> Dict[str, Tensor]:
-        """The matrix and both biases."""
-        tied = self.tied
-        return dict(
-            w=tied.weight.to(dtype),
-            b1=tied.bias.to(dtype),
-            b2=tied.transposed_bias.to(dtype),
-        )
+    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
+        """The matrix, both biases and the gain."""
+        weights = (*self.tied.weights(), self.gain and self.gain())
+        names = ('w', 'b1', 'b2', 'gain')
+        return {
+            name: None if weight is None else weight.to(dtype)
+            for name, weight in zip(names, weights)
+        }
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Args: x: (B, T, D). Returns: (B, T, D)."""
-        if self.training and self.drop.p:  # the op keeps no dropout mask
-            hidden = F.gelu(self.tied(x), approximate=self.approximate)
-            return self.drop(self.tied.forward_transposed(self.drop(hidden)))
+    def forward(self, x: Tensor, shared: Optional['TiedFFN'] = None) -> Tensor:
+        """Apply the network.
+
+        Args:
+            x: (B, T, D).
+            shared: Holds the weights which this module has not.
+
+        Returns:
+            (B, T, D).
+        """
+        options = dict(approximate=self.approximate, signed=self.signed)
         if prepared := self.prepared_weights:
             with ops.without_autocast(x):
                 x = x.to(self.prepared_dtype)
-                return ops.tied_ffn(
-                    x, **prepared, approximate=self.approximate
-                )
-        return ops.tied_ffn(
-            x,
-            self.tied.weight,
-            self.tied.bias,
-            self.tied.transposed_bias,
-            self.approximate,
-        )
+                return ops.tied_ffn(x, **prepared, **options)
+        weights = self.tied.weights(shared and shared.tied)
+        gain = self.gain and self.gain()
+        if self.training and self.drop.p:  # the op keeps no dropout mask
+            return self._forward_with_dropout(x, *weights, gain)
+        return ops.tied_ffn(x, *weights, gain=gain, **options)
+
+    def _forward_with_dropout(self, x, w, b1, b2, gain) -> Tensor:
+        hidden = F.gelu(F.linear(x, w, b1), approximate=self.approximate)
+        if gain is not None:
+            hidden = hidden * gain.to(hidden.dtype)
+        if self.signed:
+            positive, negative = self.drop(hidden).chunk(2, dim=-1)
+            hidden = torch.cat((positive, -negative), dim=-1)
+        else:
+            hidden = self.drop(hidden)
+        return self.drop(F.linear(hidden, w.t(), b2))

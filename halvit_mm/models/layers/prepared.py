@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import ops
+from .sharing import borrows
 
 __all__ = ['PreparedModule', 'prepare', 'unprepare']
 
@@ -98,14 +99,20 @@ def prepare(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
         Number of modules that were prepared.
 
     Raises:
-        ValueError: If the model is in training mode, holds no tied layers,
-            or if ``dtype`` is not floating-point.
+        ValueError: If the model is in training mode, holds no tied layers
+            or such that share weights with each other, or if ``dtype`` is
+            not floating-point.
     """
     if not dtype.is_floating_point:
         raise ValueError(f'{dtype} is not floating-point')
     modules = [m for m in model.modules() if isinstance(m, PreparedModule)]
     if not modules:
         raise ValueError(f'{type(model).__name__} holds no tied layers')
+    if any(borrows(module) for module in modules):
+        raise ValueError(
+            f'{type(model).__name__} shares weights between layers, which '
+            'prepare() does not know'
+        )
     if any(module.training for module in modules):
         raise ValueError('prepare() is for inference: call eval() first')
     for module in modules:

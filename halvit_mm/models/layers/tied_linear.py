@@ -1,5 +1,7 @@
 """One matrix, used as ``W`` and as its transpose."""
 
+from typing import Optional, Tuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,6 +55,25 @@ class TiedLinear(nn.Linear):
     def transposed_bias(self):
         """``b'``, (in_features,), or None."""
         return None if self.transposed is None else self.transposed.bias
+
+    def weights(
+        self, shared: Optional['TiedLinear'] = None
+    ) -> Tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
+        """``W``, ``b`` and ``b'``.
+
+        Args:
+            shared: Holds what this module gave away, see
+                :func:`.sharing.keep_parameters`.
+
+        Returns:
+            This module's own parameters, those of ``shared`` in the place of
+            what it has not.
+        """
+        own = (self.weight, self.bias, self.transposed_bias)
+        if shared is None:
+            return own
+        pairs = zip(own, shared.weights())
+        return tuple(b if a is None else a for a, b in pairs)
 
     def forward_transposed(self, y: Tensor) -> Tensor:
         """Args: y: (..., out_features). Returns: (..., in_features)."""

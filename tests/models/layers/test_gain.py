@@ -1,0 +1,113 @@
+"""What stands between both uses of a tied matrix."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from halvit_mm.models.backbones import HaLViT
+from halvit_mm.models.layers import GAINS, TiedFFN, TiedSelfAttention, prepare
+from tests.helpers import build, num_params, randomise
+
+D, HIDDEN = 24, 40
+X = torch.randn(2, 6, D, generator=torch.Generator().manual_seed(0))
+SIGNS = torch.cat((torch.ones(HIDDEN // 2), -torch.ones(HIDDEN // 2)))
+
+
+def by_hand(ffn, x):
+    """The network unit by unit, with the factors it has."""
+    w, b1, b2 = ffn.tied.weights()
+    hidden = F.gelu(torch.einsum('fd,btd->btf', w, x) + b1)
+    factors = SIGNS if ffn.signed else torch.ones(HIDDEN)
+    if ffn.gain is not None:
+        factors = ffn.gain.weight
+    return torch.einsum('fd,btf->btd', w, hidden * factors) + b2
+
+
+@pytest.mark.parametrize('gain', GAINS)
+def test_ffn(gain):
+    ffn = randomise(TiedFFN(D, HIDDEN, gain=gain))
+    assert_close(ffn(X), by_hand(ffn, X))
+
+
+@pytest.mark.parametrize('gain', GAINS)
+def test_ffn_with_dropout(gain):
+    """The path that keeps a mask computes the same but for the mask."""
+    ffn = randomise(TiedFFN(D, HIDDEN, drop_rate=1e-9, gain=gain)).train()
+    assert_close(ffn(X), by_hand(ffn, X))
+
+
+@pytest.mark.parametrize('gain', GAINS)
+def test_attention(gain):
+    attn = randomise(TiedSelfAttention(D, 3, gain=gain))
+    if attn.gain is None:
+        assert not gain.startswith('learnt')
+        return
+    plain = TiedSelfAttention(D, 3)
+    state = attn.state_dict()
+    factors = state.pop('gain.weight')
+    plain.load_state_dict(state)
+    wq, _, bo = plain.q.weights()
+    before_output = torch.linalg.solve(wq.T, (plain(X, (2, 3)) - bo).mT).mT
+    expected = (before_output * factors) @ wq + bo
+    assert_close(attn(X, (2, 3)), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ('gain', 'more'), [('none', 0), ('signed', 0), ('learnt', 3 * (64 + 32))]
+)
+def test_parameters(gain, more):
+    """Signs are constants: nothing more is stored."""
+    plain = build(HaLViT)
+    model = build(HaLViT, gain=gain)
+    assert num_params(model) - num_params(plain) == more
+    if not more:
+        assert list(model.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ('gain', 'like'), [('learnt', 'none'), ('learnt_signed', 'signed')]
+)
+def test_learnt_gains_start_as_the_fixed_ones(gain, like):
+    torch.manual_seed(1)
+    fixed = build(HaLViT, gain=like)
+    learnt = build(HaLViT, gain=gain)
+    state = learnt.state_dict()
+    state.update(fixed.state_dict())
+    learnt.load_state_dict(state)
+    if gain == 'learnt_signed':
+        for layer in learnt.layers:  # attention has no fixed signs
+            layer.attn.gain.weight.data.fill_(1)
+    image = torch.randn(1, 3, 32, 32)
+    assert_close(learnt(image), fixed(image))
+
+
+def test_signs_cancel_the_forced_copy():
+    """Of a fresh matrix: the paper's FFN copies its input, the signed one
+    does not. The share of the output along the input, normalised.
+    """  # noqa: D205
+    x = torch.randn(1, 256, 96)
+    shares = []
+    for gain in ('none', 'signed'):
+        torch.manual_seed(0)
+        ffn = TiedFFN(96, 384, gain=gain)
+        torch.nn.init.xavier_uniform_(ffn.tied.weight)
+        torch.nn.init.zeros_(ffn.tied.bias)
+        shares.append(F.cosine_similarity(ffn(x), x, dim=-1).mean())
+    assert shares[0] > 0.5
+    assert abs(shares[1]) < 0.1
+
+
+@pytest.mark.parametrize('gain', GAINS)
+def test_prepared(gain):
+    model = randomise(build(HaLViT, gain=gain)).eval()
+    image = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(image)
+        prepare(model, torch.float32)
+        assert_close(model(image), expected)
+
+
+def test_unknown():
+    with pytest.raises(ValueError, match="gain='free': choose one of"):
+        build(HaLViT, gain='free')
