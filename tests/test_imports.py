@@ -91,11 +91,15 @@ RULES = {
             'pycocotools',
             'faster_coco_eval',
             'rich',
+            'yaml',
         ),
     ),
     'doctor': Rule(ours=('compat', 'ops'), others=('torch',)),
     # the tools never one another
-    'tools': Rule(ours=_EVERYTHING, others=('mmengine', 'torch', 'rich')),
+    'tools': Rule(
+        ours=_EVERYTHING,
+        others=('mmengine', 'torch', 'rich', 'safetensors', 'yaml'),
+    ),
 }
 
 

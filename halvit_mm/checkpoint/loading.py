@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .key_maps import to_ours
+
 __all__ = ['check_coverage', 'load_pretrained', 'read_state_dict']
 
 StateDict = Dict[str, Tensor]
@@ -137,6 +139,7 @@ def load_pretrained(
     prefix: str = 'backbone.',
     min_coverage: float = 0.95,
     made_by: Optional[str] = None,
+    origin: Optional[str] = None,
 ) -> float:
     """Load a backbone's weights and count how much of it they cover.
 
@@ -148,18 +151,23 @@ def load_pretrained(
             does, the file is taken as the backbone's own.
         min_coverage: Least share of the backbone's bytes.
         made_by: Command that makes the file, for the error.
+        origin: Project whose names the file has, one of
+            :data:`.key_maps.KEY_MAPS`; None for mmpretrain's or our own.
 
     Returns:
         The share of the backbone's bytes that was loaded, 0 to 1.
 
     Raises:
         FileNotFoundError: If there is no such file, with the way out.
-        ValueError: If less than ``min_coverage`` is covered or a weight has
-            another shape, naming the differences.
+        ValueError: If less than ``min_coverage`` is covered, a weight has
+            another shape, naming the differences, or its name is not known
+            of ``origin``.
     """
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(_missing_file_message(checkpoint, made_by))
     found = read_state_dict(checkpoint)
+    if origin is not None:
+        found = to_ours(found, origin)
     prefix = prefix and prefix.rstrip('.') + '.'
     if any(key.startswith(prefix) for key in found):
         found = {

@@ -1,0 +1,123 @@
+"""Names of a ViT's weights elsewhere, as tables.
+
+Each table maps a foreign name to ours, those of an untied classifier
+(``backbone.*`` is a :class:`~halvit_mm.models.PlainViT`, ``head.*``
+mmpretrain's ``VisionTransformerClsHead``). ``{}`` stands for the index of a
+layer. None is dropped on purpose.
+"""
+
+import re
+from typing import Callable, Dict, Optional
+
+from torch import Tensor
+
+__all__ = ['KEY_MAPS', 'from_ours', 'to_ours']
+
+Table = Dict[str, Optional[str]]
+
+
+def _pairs(foreign: str, ours: str) -> Table:
+    return {f'{foreign}.{x}': f'{ours}.{x}' for x in ('weight', 'bias')}
+
+
+_ENCODER: Table = {
+    'cls_token': 'backbone.cls_token',
+    'pos_embed': 'backbone.pos_embed',
+    **_pairs('patch_embed.proj', 'backbone.patch_embed.projection'),
+    **_pairs('blocks.{}.norm1', 'backbone.layers.{}.ln1'),
+    **_pairs('blocks.{}.attn.qkv', 'backbone.layers.{}.attn.qkv'),
+    **_pairs('blocks.{}.attn.proj', 'backbone.layers.{}.attn.proj'),
+    **_pairs('blocks.{}.norm2', 'backbone.layers.{}.ln2'),
+    **_pairs('blocks.{}.mlp.fc1', 'backbone.layers.{}.ffn.layers.0.0'),
+    **_pairs('blocks.{}.mlp.fc2', 'backbone.layers.{}.ffn.layers.1'),
+    **_pairs('norm', 'backbone.ln1'),
+}
+
+#: Where a checkpoint comes from -> its table. mmpretrain's names are ours.
+KEY_MAPS: Dict[str, Table] = {
+    # timm's ViT and DeiT, and the DeiT repository
+    'timm': {**_ENCODER, **_pairs('head', 'head.layers.head')},
+    # MAE: the decoder is for pretraining only
+    'mae': {
+        **_ENCODER,
+        'mask_token': None,
+        'decoder_pos_embed': None,
+        **dict.fromkeys(_pairs('decoder_embed', '')),
+        **dict.fromkeys(_pairs('decoder_blocks.{}.norm1', '')),
+        **dict.fromkeys(_pairs('decoder_blocks.{}.attn.qkv', '')),
+        **dict.fromkeys(_pairs('decoder_blocks.{}.attn.proj', '')),
+        **dict.fromkeys(_pairs('decoder_blocks.{}.norm2', '')),
+        **dict.fromkeys(_pairs('decoder_blocks.{}.mlp.fc1', '')),
+        **dict.fromkeys(_pairs('decoder_blocks.{}.mlp.fc2', '')),
+        **dict.fromkeys(_pairs('decoder_norm', '')),
+        **dict.fromkeys(_pairs('decoder_pred', '')),
+    },
+}
+
+
+def to_ours(state_dict: Dict[str, Tensor], source: str) -> Dict[str, Tensor]:
+    """Rename the weights of another project.
+
+    Args:
+        state_dict: Name -> weight.
+        source: One of :data:`KEY_MAPS`.
+
+    Returns:
+        A new dict, without what is dropped on purpose.
+
+    Raises:
+        ValueError: For an unknown source, or names that are not in its table.
+    """
+    return _rename(state_dict, _table(source), source)
+
+
+def from_ours(state_dict: Dict[str, Tensor], target: str) -> Dict[str, Tensor]:
+    """Rename weights of ours for another project.
+
+    Args:
+        state_dict: Name -> weight, of an untied classifier.
+        target: One of :data:`KEY_MAPS`.
+
+    Returns:
+        A new dict.
+
+    Raises:
+        ValueError: For an unknown target, or names that it does not have.
+    """
+    table = _table(target)
+    inverse = {ours: name for name, ours in table.items() if ours is not None}
+    return _rename(state_dict, inverse, target)
+
+
+def _table(name: str) -> Table:
+    if name not in KEY_MAPS:
+        raise ValueError(f'{name!r}: choose one of {list(KEY_MAPS)}')
+    return KEY_MAPS[name]
+
+
+def _rename(state_dict, table: Table, name: str) -> Dict[str, Tensor]:
+    rename = _renamer(table)
+    unknown = [key for key in state_dict if rename(key) == '']
+    if unknown:
+        raise ValueError(
+            f'{len(unknown)} names are not in the table of {name}: '
+            f'{unknown[:3]}'
+        )
+    renamed = ((rename(key), value) for key, value in state_dict.items())
+    return {key: value for key, value in renamed if key is not None}
+
+
+def _renamer(table: Table) -> Callable[[str], Optional[str]]:
+    """Returns: A name's other name, None if dropped, '' if unknown."""
+
+    def rename(key: str) -> Optional[str]:
+        index = re.search(r'\.(\d+)\.', key)
+        number = index.group(1) if index else ''
+        pattern = key.replace(f'.{number}.', '.{}.', 1) if index else key
+        for name in (key, pattern):
+            if name in table:
+                other = table[name]
+                return other and other.replace('{}', number)
+        return ''
+
+    return rename

@@ -1,0 +1,178 @@
+"""Names of weights elsewhere: tables in both directions."""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmpretrain.models import VisionTransformerClsHead
+from safetensors.torch import load_file
+from torch import nn
+from torch.testing import assert_close
+
+from halvit_mm.checkpoint.key_maps import KEY_MAPS, from_ours, to_ours
+from halvit_mm.models import PlainViT
+from tests.helpers import ARCH, build, randomise
+from tests.tools.conftest import tool
+
+D, HEADS, LAYERS = ARCH['embed_dims'], ARCH['num_heads'], ARCH['num_layers']
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(D, 3 * D)
+        self.proj = nn.Linear(D, D)
+
+    def forward(self, x):
+        q, k, v = (
+            self.qkv(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        )
+        o = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(o.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(D, ARCH['feedforward_channels'])
+        self.fc2 = nn.Linear(ARCH['feedforward_channels'], D)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1, self.norm2 = (nn.LayerNorm(D, eps=1e-6) for _ in range(2))
+        self.attn = Attention()
+        self.mlp = MLP()
+
+    def forward(self, x):
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Timm(nn.Module):
+    """A ViT with timm's names, written anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, D))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 17, D))
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv2d(3, D, 8, 8)
+        self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
+        self.norm = nn.LayerNorm(D, eps=1e-6)
+        self.head = nn.Linear(D, 5)
+
+    def forward(self, x):
+        x = self.patch_embed.proj(x).flatten(2).transpose(1, 2)
+        x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        x = self.blocks(x + self.pos_embed)
+        return self.head(self.norm(x)[:, 0])
+
+
+class Ours(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = build(PlainViT)
+        self.head = VisionTransformerClsHead(5, D)
+
+    def forward(self, x):
+        feats = self.backbone(x)
+        return self.head(tuple([None, f] for f in feats))
+
+
+@pytest.fixture
+def timm():
+    return randomise(Timm()).eval()
+
+
+def test_a_timm_model_computes_the_same_here(timm):
+    ours = Ours().eval()
+    ours.load_state_dict(to_ours(timm.state_dict(), 'timm'))
+    image = torch.randn(2, 3, 32, 32)
+    actual = ours.head.layers.head(ours.backbone(image)[0])
+    assert_close(actual, timm(image))
+
+
+def test_a_backbone_starts_from_a_timm_file(timm, tmp_path):
+    path = tmp_path / 'timm.pth'
+    torch.save(dict(model=timm.state_dict()), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path), origin='timm')
+    backbone = build(PlainViT, init_cfg=init_cfg).eval()
+    backbone.init_weights()
+    image = torch.randn(2, 3, 32, 32)
+    assert_close(timm.head(backbone(image)[0]), timm(image))
+
+
+def test_the_converter(timm, tmp_path):
+    there, back = tmp_path / 'ours.safetensors', tmp_path / 'timm.safetensors'
+    path = tmp_path / 'timm.pth'
+    torch.save(timm.state_dict(), path)
+    tool('model_converters/convert_keys', path, there, '--from', 'timm')
+    Ours().load_state_dict(load_file(there))
+    tool('model_converters/convert_keys', there, back, '--to', 'timm')
+    found = load_file(back)
+    assert found.keys() == timm.state_dict().keys()
+    assert all(torch.equal(found[k], v) for k, v in timm.state_dict().items())
+
+
+def test_round_trip(timm):
+    there = to_ours(timm.state_dict(), 'timm')
+    back = from_ours(there, 'timm')
+    assert back.keys() == timm.state_dict().keys()
+    assert all(torch.equal(back[k], v) for k, v in timm.state_dict().items())
+    state = Ours().state_dict()
+    again = to_ours(from_ours(state, 'timm'), 'timm')
+    assert again.keys() == state.keys()
+
+
+@pytest.mark.parametrize('source', KEY_MAPS)
+def test_tables_go_both_ways(source):
+    """No two names become one."""
+    ours = [name for name in KEY_MAPS[source].values() if name is not None]
+    assert len(set(ours)) == len(ours)
+    for name in ours:
+        assert re.fullmatch(r'(backbone|head)\..*', name)
+
+
+def test_mae_loses_its_decoder(timm):
+    state = {k: v for k, v in timm.state_dict().items() if 'head' not in k}
+    decoder = {
+        name.replace('{}', '7'): torch.zeros(1)
+        for name, ours in KEY_MAPS['mae'].items()
+        if ours is None
+    }
+    assert len(decoder) > 10
+    found = to_ours({**state, **decoder}, 'mae')
+    expected = {k for k in Ours().state_dict() if k.startswith('backbone.')}
+    assert found.keys() == expected
+
+
+def test_many_layers():
+    name = 'blocks.11.mlp.fc1.weight'
+    expected = 'backbone.layers.11.ffn.layers.0.0.weight'
+    assert list(to_ours({name: 0}, 'timm')) == [expected]
+    assert list(from_ours({expected: 0}, 'timm')) == [name]
+
+
+@pytest.mark.parametrize(
+    ('call', 'message'),
+    [
+        (lambda: to_ours({}, 'jax'), "'jax': choose one of"),
+        (
+            lambda: to_ours({'dist_token': 0}, 'timm'),
+            r"1 names are not in the table of timm: \['dist_token'\]",
+        ),
+        (
+            lambda: from_ours({'backbone.layers.0.attn.q.weight': 0}, 'timm'),
+            'not in the table of timm',
+        ),
+    ],
+)
+def test_messages(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

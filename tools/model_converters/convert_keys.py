@@ -1,0 +1,39 @@
+"""Rename the weights of another project's ViT for ours, or back.
+
+convert_keys.py deit_base.pth vit_b.safetensors --from timm
+convert_keys.py vit_b.safetensors deit_base.safetensors --to timm
+"""
+
+import argparse
+
+from safetensors.torch import save_file
+
+from halvit_mm.checkpoint import KEY_MAPS, from_ours, read_state_dict, to_ours
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('source', help='checkpoint, .pth or .safetensors')
+    parser.add_argument('target', help='.safetensors file to write')
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument('--from', dest='origin', choices=KEY_MAPS)
+    group.add_argument('--to', choices=KEY_MAPS)
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    state = read_state_dict(args.source)
+    if args.origin:
+        state = to_ours(state, args.origin)
+    else:
+        state = from_ours(state, args.to)
+    save_file({k: v.contiguous() for k, v in state.items()}, args.target)
+    print(f'{args.target}: {len(state)} weights')
+
+
+if __name__ == '__main__':
+    main()
