@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(missing_host_message()) from error
 
-__all__ = ['DATASETS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS']
+__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS']
 
 
 def _child(
@@ -30,3 +30,4 @@ MODELS = _child(mmengine_registry.MODELS, 'models')
 DATASETS = _child(mmengine_registry.DATASETS, 'datasets')
 TRANSFORMS = _child(mmengine_registry.TRANSFORMS, 'datasets')
 OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, 'engine')
+HOOKS = _child(mmengine_registry.HOOKS, 'engine')

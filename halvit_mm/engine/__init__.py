@@ -2,5 +2,6 @@
 
 from .graphed import GraphedForward
 from .optim_wrapper import BFloat16OptimWrapper
+from .peak_to_final import PeakToFinalHook
 
-__all__ = ['BFloat16OptimWrapper', 'GraphedForward']
+__all__ = ['BFloat16OptimWrapper', 'GraphedForward', 'PeakToFinalHook']

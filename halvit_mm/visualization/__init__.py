@@ -3,5 +3,13 @@
 from .benchmark import draw_benchmark
 from .curves import draw_curves
 from .detections import draw_detections
+from .study import draw_study
+from .zoo import draw_zoo
 
-__all__ = ['draw_benchmark', 'draw_curves', 'draw_detections']
+__all__ = [
+    'draw_benchmark',
+    'draw_curves',
+    'draw_detections',
+    'draw_study',
+    'draw_zoo',
+]

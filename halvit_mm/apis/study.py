@@ -1,0 +1,250 @@
+"""Studies: configs times seeds, run one after another, and compared."""
+
+import hashlib
+import json
+import multiprocessing
+import statistics
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from ..engine import PeakToFinalHook
+from .config import load_config
+from .model_info import count_parameters
+from .run import train
+
+__all__ = ['Run', 'Study', 'print_study', 'run_study', 'write_study']
+
+
+class Run(NamedTuple):
+    """One training.
+
+    Attributes:
+        variant: Name of the variant.
+        seed: Its seed.
+        config: Config file.
+        options: ``--cfg-options`` of the variant.
+    """
+
+    variant: str
+    seed: int
+    config: str
+    options: Dict
+
+    @property
+    def key(self) -> str:
+        """Digest of the settings: other settings make another run."""
+        text = json.dumps([self.config, self.options, self.seed])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Study(NamedTuple):
+    """What a study file says.
+
+    Attributes:
+        name: Stem of the file.
+        metric: Score that is compared, larger is better.
+        runs: All trainings, first seeds first.
+    """
+
+    name: str
+    metric: str
+    runs: List[Run]
+
+    @classmethod
+    def load(cls, path: str, options: Optional[Dict] = None) -> 'Study':
+        """Read a study file.
+
+        ``config``, ``metric``, ``seeds``, ``options`` hold for all
+        ``variants``, each of which may have its own ``config``, ``seeds`` and
+        further ``options``.
+
+        Args:
+            path: A YAML file.
+            options: For all runs, over those of the file.
+
+        Returns:
+            The study.
+
+        Raises:
+            ValueError: If keys are unknown or missing.
+        """
+        content = yaml.safe_load(Path(path).read_text())
+        _check_keys(path, content, {'config', 'metric', 'variants'}, {'name'})
+        common = content.get('options', {})
+        runs = []
+        for name, variant in content['variants'].items():
+            variant = variant or {}
+            _check_keys(f'{path}: {name}', variant, set(), set())
+            merged = {
+                **common,
+                **variant.get('options', {}),
+                **(options or {}),
+            }
+            config = variant.get('config', content['config'])
+            seeds = variant.get('seeds', content.get('seeds', [0]))
+            runs += [Run(name, seed, config, merged) for seed in seeds]
+        runs.sort(key=lambda run: run.seed)  # stable: all variants soon
+        return cls(Path(path).stem, content['metric'], runs)
+
+
+def _check_keys(where: str, content: Dict, needed: set, extra: set) -> None:
+    missing = needed - content.keys()
+    allowed = needed | extra | {'config', 'seeds', 'options'}
+    unknown = content.keys() - allowed
+    if missing or unknown:
+        raise ValueError(
+            f'{where}: missing {sorted(missing)}, unknown {sorted(unknown)}'
+        )
+
+
+def _train(config: str, options: Dict, folder: str) -> None:
+    """One training in a process of its own."""
+    begun = Path(folder, 'last_checkpoint').is_file()
+    resume = 'auto' if begun else None
+    cfg = load_config(config, options, work_dir=folder, resume=resume)
+    runner = train(cfg)
+    model = getattr(runner.model, 'module', runner.model)
+    stored, effective = count_parameters(model)
+    sizes = dict(stored=stored, effective=effective)
+    Path(folder, 'sizes.json').write_text(json.dumps(sizes))
+
+
+def _run(run: Run, metric: str, folder: Path) -> Dict:
+    """Train, or go on with a training that was interrupted."""
+    options = {
+        **run.options,
+        'randomness.seed': run.seed,
+        'custom_hooks': [
+            dict(type='halvit_mm.PeakToFinalHook', metric=metric)
+        ],
+    }
+    start = time.time()
+    # A process each: nothing of one run is left in the next.
+    process = multiprocessing.get_context('spawn').Process(
+        target=_train, args=(run.config, options, str(folder))
+    )
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(
+            f'{run.variant}, seed {run.seed}: the training ended with '
+            f'{process.exitcode}; its log is in {folder}'
+        )
+    return dict(
+        variant=run.variant,
+        seed=run.seed,
+        key=run.key,
+        seconds=time.time() - start,
+        **json.loads((folder / 'sizes.json').read_text()),
+        **json.loads((folder / PeakToFinalHook.file_name).read_text()),
+    )
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    log: Callable[[str], None] = print,
+    after: Callable[[List[Dict]], None] = lambda results: None,
+) -> List[Dict]:
+    """Run what is not done yet.
+
+    A run that is done has a ``result.json``; one that was interrupted goes
+    on from its last checkpoint.
+
+    Args:
+        study: What to run.
+        out: Folder of the study.
+        log: Told what goes on.
+        after: Called with the results so far after each run.
+
+    Returns:
+        A dict per run: variant, seed, scores, sizes, seconds.
+
+    Raises:
+        RuntimeError: If a training fails.
+    """
+    results = []
+    for i, run in enumerate(study.runs):
+        slug = ''.join(c if c.isalnum() else '_' for c in run.variant)
+        folder = out / slug / f'seed{run.seed}_{run.key}'
+        path = folder / 'result.json'
+        if not path.is_file():
+            log(f'[{i + 1}/{len(study.runs)}] {run.variant}, seed {run.seed}')
+            folder.mkdir(parents=True, exist_ok=True)
+            result = _run(run, study.metric, folder)
+            path.write_text(json.dumps(result, indent=1) + '\n')
+        results.append(json.loads(path.read_text()))
+        after(results)
+    return results
+
+
+def _by_variant(results: List[Dict]) -> Dict[str, List[Dict]]:
+    groups: Dict[str, List[Dict]] = {}
+    for result in results:
+        groups.setdefault(result['variant'], []).append(result)
+    return groups
+
+
+def _mean_and_spread(values: List[float]) -> str:
+    mean = statistics.mean(values)
+    if len(values) == 1:
+        return f'{mean:.2f}'
+    return f'{mean:.2f} ± {statistics.stdev(values):.2f}'
+
+
+def _rows(results: List[Dict]) -> Tuple[List[str], List[List[str]]]:
+    columns = ['variant', 'parameters', 'effective', 'seeds', 'final', 'best']
+    columns += ['best - final', 'min. a run']
+    rows = []
+    for variant, group in _by_variant(results).items():
+        rows.append(
+            [
+                variant,
+                f'{group[0]["stored"]:,}',
+                f'{group[0]["effective"]:,}',
+                str(len(group)),
+                *(
+                    _mean_and_spread([r[key] for r in group])
+                    for key in ('final', 'best', 'difference')
+                ),
+                f'{statistics.mean(r["seconds"] for r in group) / 60:.1f}',
+            ]
+        )
+    return columns, rows
+
+
+def print_study(study: Study, results: List[Dict]) -> None:
+    """Print mean and standard deviation over seeds as a table.
+
+    Args:
+        study: For the title.
+        results: From :func:`run_study`.
+    """
+    columns, rows = _rows(results)
+    table = Table(title=f'{study.name}: {study.metric}')
+    for column in columns:
+        justify = 'right' if table.columns else 'left'
+        table.add_column(column, justify=justify)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=120).print(table)
+
+
+def write_study(study: Study, results: List[Dict], out: Path) -> None:
+    """Write ``results.json`` and ``table.md``.
+
+    Args:
+        study: For the title.
+        results: From :func:`run_study`.
+        out: Folder.
+    """
+    columns, rows = _rows(results)
+    lines = [columns, ['---'] * len(columns), *rows]
+    text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    (out / 'table.md').write_text(f'{study.metric}\n\n{text}\n')
+    (out / 'results.json').write_text(json.dumps(results, indent=1) + '\n')

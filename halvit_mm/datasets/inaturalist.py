@@ -1,0 +1,62 @@
+"""iNaturalist, which mmpretrain has no data set for."""
+
+import json
+from pathlib import Path
+from typing import List
+
+from mmpretrain.datasets import BaseDataset
+
+from ..registry import DATASETS
+
+__all__ = ['INaturalist']
+
+
+@DATASETS.register_module()
+class INaturalist(BaseDataset):
+    """Images of species, annotated by a JSON file in the manner of COCO.
+
+    The folder of iNaturalist 2018 (8,142 species) or 2019 (1,010)::
+
+        data_root
+        ├── train2018.json
+        ├── val2018.json
+        └── train_val2018/...
+
+    Args:
+        data_root: The folder.
+        split: Stem of the JSON file.
+        kwargs: As for mmpretrain's ``BaseDataset``.
+
+    Raises:
+        FileNotFoundError: If there is no such JSON file.
+        ValueError: If the file is no such annotation.
+    """
+
+    def __init__(self, data_root: str, split: str, **kwargs) -> None:
+        super().__init__(
+            ann_file=f'{split}.json', data_root=data_root, **kwargs
+        )
+
+    def load_data_list(self) -> List[dict]:
+        """Returns: ``img_path`` and ``gt_label`` of every image."""
+        if not Path(self.ann_file).is_file():
+            raise FileNotFoundError(
+                f'there is no {self.ann_file}: data_root is the folder with '
+                'train2018.json, or the like'
+            )
+        content = json.loads(Path(self.ann_file).read_text())
+        missing = {'images', 'annotations', 'categories'} - content.keys()
+        if missing:
+            raise ValueError(f'{self.ann_file} lacks {sorted(missing)}')
+        # Labels are the ranks of the ids, whatever the file's order.
+        ids = sorted(category['id'] for category in content['categories'])
+        label_of = {id_: label for label, id_ in enumerate(ids)}
+        paths = {im['id']: im['file_name'] for im in content['images']}
+        root = Path(self.data_root)
+        return [
+            dict(
+                img_path=str(root / paths[annotation['image_id']]),
+                gt_label=label_of[annotation['category_id']],
+            )
+            for annotation in content['annotations']
+        ]

@@ -1,0 +1,102 @@
+"""How far the last score is below the best one."""
+
+import json
+from pathlib import Path
+from typing import Dict, Optional
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..registry import HOOKS
+
+__all__ = ['PeakToFinalHook']
+
+
+@HOOKS.register_module()
+class PeakToFinalHook(Hook):
+    """Logs the best and the final score and their difference.
+
+    That is the stability figure of GroupedMLP / ShallowMLP, in points of
+    top-1: how much a run loses between its best epoch and its last one. The
+    scores stand in ``peak_to_final.json`` in the work directory, from which
+    a resumed run goes on; a checkpoint does not hold the score of its own
+    epoch, it is written before the validation.
+
+    Args:
+        metric: The score, larger is better.
+    """
+
+    priority = 'LOW'  # after the score was logged
+    file_name = 'peak_to_final.json'
+
+    def __init__(self, metric: str = 'accuracy/top1') -> None:
+        self.metric = metric
+        self._scores: Dict[int, float] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Read the scores of a run that is resumed. Args: runner: Of it."""
+        path = Path(runner.work_dir) / self.file_name
+        self._scores = {}
+        if runner.epoch and path.is_file():
+            content = json.loads(path.read_text())
+            if content['metric'] == self.metric:
+                scores = enumerate(content['scores'], 1)
+                done = ((e, s) for e, s in scores if e <= runner.epoch)
+                self._scores = {e: s for e, s in done if s is not None}
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: Optional[Dict[str, float]] = None
+    ) -> None:
+        """Keep a score.
+
+        Args:
+            runner: Tells the epoch.
+            metrics: Of this validation.
+
+        Raises:
+            KeyError: If the score is not among them.
+        """
+        if metrics is None or self.metric not in metrics:
+            raise KeyError(
+                f'there is no {self.metric!r} among {sorted(metrics or {})}: '
+                'name another metric'
+            )
+        self._scores[runner.epoch] = float(metrics[self.metric])
+        if is_main_process():
+            text = json.dumps(self._summary(), indent=1)
+            path = Path(runner.work_dir) / self.file_name
+            path.write_text(text + '\n')
+
+    def after_train(self, runner: Runner) -> None:
+        """Log the figures. Args: runner: Whose training ends."""
+        if runner.epoch not in self._scores and runner.val_loop is not None:
+            runner.val_loop.run()  # it was stopped before its last one
+        if not self._scores:
+            return
+        summary = self._summary()
+        runner.logger.info(
+            '%s: best %.4f in epoch %d, final %.4f, difference %.4f',
+            *(
+                summary[key]
+                for key in (
+                    'metric',
+                    'best',
+                    'best_epoch',
+                    'final',
+                    'difference',
+                )
+            ),
+        )
+
+    def _summary(self) -> Dict:
+        last = max(self._scores)
+        best = max(self._scores, key=self._scores.get)
+        return dict(
+            metric=self.metric,
+            best=self._scores[best],
+            best_epoch=best,
+            final=self._scores[last],
+            difference=self._scores[best] - self._scores[last],
+            scores=[self._scores.get(epoch) for epoch in range(1, last + 1)],
+        )

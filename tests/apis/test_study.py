@@ -1,0 +1,99 @@
+"""Studies: what is run, what is not run again, what is written."""
+
+import json
+
+import pytest
+
+from halvit_mm.apis import study as study_module
+from halvit_mm.apis.study import Study, run_study, write_study
+
+TEXT = """
+config: configs/studies/vit_cifar10.py
+metric: accuracy/top1
+options: {a: 1, b: 1}
+variants:
+  one:
+    seeds: [0, 1]
+    options: {b: 2}
+  two: {}
+  three:
+    config: other.py
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / 'little.yaml'
+    path.write_text(TEXT)
+    return path
+
+
+def test_what_is_run(path):
+    study = Study.load(path, {'c': 3})
+    assert study.name == 'little'
+    assert [(r.variant, r.seed) for r in study.runs] == [
+        ('one', 0),
+        ('two', 0),
+        ('three', 0),
+        ('one', 1),
+    ]
+    assert study.runs[0].options == {'a': 1, 'b': 2, 'c': 3}
+    assert study.runs[2].config == 'other.py'
+    assert len({run.key for run in study.runs}) == 4
+    assert Study.load(path).runs[0].key != study.runs[0].key
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('variants: {}\nmetric: a', r"missing \['config'\]"),
+        (TEXT + '    epochs: 3', r"three.*unknown \['epochs'\]"),
+    ],
+)
+def test_messages(tmp_path, text, message):
+    path = tmp_path / 'bad.yaml'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Study.load(path)
+
+
+def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
+    ran = []
+
+    def fake(run, metric, folder):
+        if len(ran) == 2:
+            raise RuntimeError('the machine stopped')
+        ran.append((run.variant, run.seed))
+        final = 50.0 + run.seed
+        return dict(
+            variant=run.variant,
+            seed=run.seed,
+            stored=1000,
+            effective=2000,
+            seconds=60,
+            final=final,
+            best=final + 1,
+            difference=1.0,
+        )
+
+    monkeypatch.setattr(study_module, '_run', fake)
+    study = Study.load(path)
+    out = tmp_path / 'out'
+    with pytest.raises(RuntimeError, match='stopped'):
+        run_study(study, out, log=lambda line: None)
+    ran_before, ran[:] = list(ran), []
+    written = []
+    results = run_study(
+        study,
+        out,
+        log=lambda line: None,
+        after=lambda r: written.append(len(r)),
+    )
+    assert ran_before == [('one', 0), ('two', 0)]
+    assert ran == [('three', 0), ('one', 1)]
+    assert written == [1, 2, 3, 4]
+    write_study(study, results, out)
+    table = (out / 'table.md').read_text()
+    # mean and standard deviation of 50 and 51
+    assert '| one | 1,000 | 2,000 | 2 | 50.50 ± 0.71 | 51.50 ± 0.71 |' in table
+    assert len(json.loads((out / 'results.json').read_text())) == 4

@@ -1,0 +1,48 @@
+"""Run a study, configs times seeds, and compare what comes out.
+
+    compare.py studies/cifar10.yaml
+
+What is done is not run again; what was interrupted goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from halvit_mm.apis.study import Study, print_study, run_study, write_study
+from halvit_mm.visualization import draw_study
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('study', help='YAML file')
+    parser.add_argument('--out', help='folder, default work_dirs/studies/NAME')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='options of every run, over those of the file',
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    study = Study.load(args.study, args.cfg_options)
+    out = Path(args.out or f'work_dirs/studies/{study.name}')
+
+    def write(results):
+        write_study(study, results, out)
+        draw_study(study.metric, results, str(out / 'scores.png'))
+
+    print_study(study, run_study(study, out, after=write))
+    print(f'written to {out}')
+
+
+if __name__ == '__main__':
+    main()
