@@ -20,6 +20,10 @@ NAMES = sorted(
 )
 DETECTORS = [name for name in NAMES if name.startswith('maskrcnn_')]
 PRETRAINING = [name for name in NAMES if name.startswith('pretrain/')]
+TRANSFER = [name for name in NAMES if name.startswith('transfer/')]
+RESNETS = [name for name in NAMES if 'resnet' in name]
+VITS = [name for name in PRETRAINING if name not in RESNETS]
+VIT_DETECTORS = [name for name in DETECTORS if name not in RESNETS]
 
 
 @cache
@@ -61,8 +65,10 @@ def transform(pipeline, kind):
 
 
 def test_no_config_is_forgotten():
-    assert len(DETECTORS) >= 5
-    assert len(PRETRAINING) >= 5
+    assert len(DETECTORS) >= 11
+    assert len(PRETRAINING) >= 14
+    assert len(TRANSFER) >= 14
+    assert len(RESNETS) >= 4
     assert {'demo/halvit_shapes', 'demo/maskrcnn_halvit_shapes'} < set(NAMES)
 
 
@@ -84,9 +90,9 @@ def test_image_size_of_the_reports(name):
     size = image_size(cfg)
     if name in DETECTORS:  # 1333 and 800, padded to multiples of 32
         assert size == (800, 1344)
-    elif name in PRETRAINING:
+    elif name in PRETRAINING + TRANSFER:
         assert size == (224, 224)
-    patch = cfg.model.backbone.patch_size
+    patch = cfg.model.backbone.get('patch_size', 1)
     assert all(side > 0 and side % patch == 0 for side in size)
 
 
@@ -116,7 +122,7 @@ def test_backbones(name, tied, embed_dims, drop_path):
     assert last == pytest.approx(drop_path)
 
 
-@pytest.mark.parametrize('name', PRETRAINING)
+@pytest.mark.parametrize('name', VITS)
 def test_pretraining_schedule(name):
     """HaLViT, Table 2 (600 epochs: Table 3)."""
     cfg = load(name)
@@ -138,7 +144,7 @@ def test_pretraining_schedule(name):
     assert warm_up.by_epoch and cosine.by_epoch
 
 
-@pytest.mark.parametrize('name', PRETRAINING)
+@pytest.mark.parametrize('name', VITS)
 def test_pretraining_regularisation(name):
     """HaLViT, Table 2; the alphas are DeiT's."""
     cfg = load(name)
@@ -170,7 +176,7 @@ def test_pretraining_repeats_augmentation():
     assert len(set(sampler)) < len(list(sampler))
 
 
-@pytest.mark.parametrize('name', DETECTORS)
+@pytest.mark.parametrize('name', VIT_DETECTORS)
 def test_detection_recipe(name):
     """HaLViT, Sec. 4.2, and what we chose where it is silent."""
     cfg = load(name)
@@ -227,10 +233,93 @@ def test_detection_baseline_differs_only_in_the_backbone(tied, untied):
     [
         ('pretrain/halvit_t_in1k', 'pretrain/vit_s_in1k'),
         ('pretrain/halvit_m_in1k', 'pretrain/vit_b_in1k'),
+        ('pretrain/halvit_m_in1k', 'pretrain/halvit_m_shared_in1k'),
     ],
 )
 def test_pretraining_baseline_differs_only_in_the_backbone(tied, untied):
     assert differences(tied, untied) == ['model.backbone.type']
+
+
+@pytest.mark.parametrize(
+    ('name', 'base', 'options'),
+    [
+        ('halvit_t_signed_in1k', 'halvit_t_in1k', ['gain']),
+        ('halvit_m_signed_in1k', 'halvit_m_in1k', ['gain']),
+        ('vit_pe_in1k', 'halvit_m_in1k', []),
+        ('vit_b_groupedmlp_in1k', 'vit_b_in1k', ['group_size', 'type']),
+        ('vit_b_shallowmlp_in1k', 'vit_b_in1k', ['arch']),
+        ('resnet50_pe1_in1k', 'resnet50_pe2_in1k', None),
+        ('resnet50_pe2_in1k', 'resnet50_in1k', None),
+    ],
+)
+def test_siblings_differ_only_in_the_backbone(name, base, options):
+    found = differences(f'pretrain/{name}', f'pretrain/{base}')
+    prefix = 'model.backbone.'
+    if options is None:
+        assert found and all(path.startswith(prefix) for path in found)
+    else:
+        assert found == [prefix + option for option in options]
+
+
+@pytest.mark.parametrize(
+    'name', [n for n in RESNETS if n.startswith('pretrain/')]
+)
+def test_resnet_recipe(name):
+    """HaLViT, Sec. 4.1; epochs, batch, momentum: torchvision's."""
+    cfg = load(name)
+    optimizer = dict(cfg.optim_wrapper.optimizer)
+    optimizer.pop('_scope_', None)
+    assert optimizer == dict(
+        type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4
+    )
+    warm_up, cosine = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end) == ('LinearLR', 5)
+    assert (cosine.type, cosine.begin) == ('CosineAnnealingLR', 5)
+    assert cfg.train_cfg.max_epochs == 90
+    assert cfg.auto_scale_lr.base_batch_size == 256
+    assert cfg.train_dataloader.batch_size == 32  # x 8 GPUs
+    train = cfg.train_dataloader.dataset.pipeline
+    assert transform(train, 'RandomResizedCrop').scale == 224
+    assert transform(train, 'RandomFlip').prob == 0.5
+    for split in ('val', 'test'):
+        pipeline = cfg[f'{split}_dataloader'].dataset.pipeline
+        assert transform(pipeline, 'ResizeEdge').scale == 248
+        assert transform(pipeline, 'CenterCrop').crop_size == 224
+
+
+CLASSES = dict(  # HaLViT, Table 6; Pets has 37
+    cifar10=10,
+    cifar100=100,
+    flowers102=102,
+    cars=196,
+    pets=37,
+    inat2018=8142,
+    inat2019=1010,
+)
+
+
+@pytest.mark.parametrize('name', TRANSFER)
+def test_transfer(name):
+    cfg = load(name)
+    arch, data = name.removeprefix('transfer/halvit_').split('_')
+    classes = CLASSES[data]
+    assert cfg.model.head.num_classes == classes
+    assert cfg.data_preprocessor.num_classes == classes
+    assert cfg.data_preprocessor.to_rgb == (not data.startswith('cifar'))
+    assert cfg.model.backbone.init_cfg.checkpoint == (
+        f'work_dirs/halvit_{arch}_in1k/epoch_300.pth'
+    )
+    assert (ROOT / cfg.model.backbone.init_cfg.made_by.split()[1]).is_file()
+    dims = dict(t=384, m=768)[arch]
+    model = build_model(cfg)
+    assert model.head.layers.head.weight.shape == (classes, dims)
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert data[:4].lower() in dataset.data_root.replace('_', '')
+        assert dataset.pipeline[-1].type == 'PackInputs'
+    assert cfg.train_dataloader.dataset.split != (
+        cfg.test_dataloader.dataset.split
+    )
 
 
 @pytest.mark.parametrize('name', DETECTORS)
@@ -243,7 +332,8 @@ def test_pretrained_weights_come_from_our_own_config(name):
     epochs = recipe.train_cfg.max_epochs
     assert init_cfg.checkpoint == f'{recipe.work_dir}/epoch_{epochs}.pth'
     backbone, own = recipe.model.backbone, load(name).model.backbone
-    assert (backbone.type, backbone.arch) == (own.type, own.arch)
+    for key in ('type', 'arch', 'gain', 'group_size', 'tied_stages'):
+        assert backbone.get(key) == own.get(key)
 
 
 @pytest.mark.parametrize('with_cls_token', [True, False])

@@ -1,0 +1,15 @@
+# Mask R-CNN on HaLViT+-M.
+_base_ = './maskrcnn_halvit_m.py'
+
+model = dict(
+    backbone=dict(
+        gain='signed',
+        init_cfg=dict(
+            checkpoint='work_dirs/halvit_m_signed_in1k/epoch_300.pth',
+            made_by=(
+                'tools/dist_train.sh '
+                'configs/pretrain/halvit_m_signed_in1k.py 4'
+            ),
+        ),
+    )
+)

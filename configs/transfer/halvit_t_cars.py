@@ -1,0 +1,13 @@
+# Fine-tunes HaLViT-T on Stanford Cars.
+_base_ = './halvit_m_cars.py'
+
+model = dict(
+    backbone=dict(
+        arch='tiny',
+        init_cfg=dict(
+            checkpoint='work_dirs/halvit_t_in1k/epoch_300.pth',
+            made_by='tools/dist_train.sh configs/pretrain/halvit_t_in1k.py 4',
+        ),
+    ),
+    head=dict(in_channels=384),
+)
