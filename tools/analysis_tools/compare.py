@@ -1,6 +1,6 @@
 """Run a study, configs times seeds, and compare what comes out.
 
-    compare.py studies/cifar10.yaml
+    compare.py configs/studies/cifar10.yaml
 
 What is done is not run again; what was interrupted goes on.
 """
