@@ -147,18 +147,21 @@ def _run(run: Run, metric: str, folder: Path) -> Dict:
 
 def run_study(
     study: Study,
-    out: Path,
+    work_dir: Path,
+    kept: Path,
     log: Callable[[str], None] = print,
     after: Callable[[List[Dict]], None] = lambda results: None,
 ) -> List[Dict]:
     """Run what is not done yet.
 
-    A run that is done has a ``result.json``; one that was interrupted goes
-    on from its last checkpoint.
+    What is done stands in ``results.json`` of ``kept``, which can be carried
+    to another machine; a run that was interrupted goes on from its last
+    checkpoint.
 
     Args:
         study: What to run.
-        out: Folder of the study.
+        work_dir: Folder for checkpoints and logs.
+        kept: Folder of the results.
         log: Told what goes on.
         after: Called with the results so far after each run.
 
@@ -168,17 +171,22 @@ def run_study(
     Raises:
         RuntimeError: If a training fails.
     """
-    results = []
+    kept.mkdir(parents=True, exist_ok=True)
+    path = kept / 'results.json'
+    results = json.loads(path.read_text()) if path.is_file() else []
+    keys = [run.key for run in study.runs]
+    results = [r for r in results if r['key'] in keys]  # of these settings
+    done = {result['key'] for result in results}
     for i, run in enumerate(study.runs):
+        if run.key in done:
+            continue
+        log(f'[{i + 1}/{len(study.runs)}] {run.variant}, seed {run.seed}')
         slug = ''.join(c if c.isalnum() else '_' for c in run.variant)
-        folder = out / slug / f'seed{run.seed}_{run.key}'
-        path = folder / 'result.json'
-        if not path.is_file():
-            log(f'[{i + 1}/{len(study.runs)}] {run.variant}, seed {run.seed}')
-            folder.mkdir(parents=True, exist_ok=True)
-            result = _run(run, study.metric, folder)
-            path.write_text(json.dumps(result, indent=1) + '\n')
-        results.append(json.loads(path.read_text()))
+        folder = work_dir / slug / f'seed{run.seed}_{run.key}'
+        folder.mkdir(parents=True, exist_ok=True)
+        results.append(_run(run, study.metric, folder))
+        results.sort(key=lambda result: keys.index(result['key']))
+        path.write_text(json.dumps(results, indent=1) + '\n')
         after(results)
     return results
 
@@ -236,7 +244,7 @@ def print_study(study: Study, results: List[Dict]) -> None:
 
 
 def write_study(study: Study, results: List[Dict], out: Path) -> None:
-    """Write ``results.json`` and ``table.md``.
+    """Write ``table.md``.
 
     Args:
         study: For the title.
@@ -247,4 +255,3 @@ def write_study(study: Study, results: List[Dict], out: Path) -> None:
     lines = [columns, ['---'] * len(columns), *rows]
     text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
     (out / 'table.md').write_text(f'{study.metric}\n\n{text}\n')
-    (out / 'results.json').write_text(json.dumps(results, indent=1) + '\n')

@@ -68,6 +68,7 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
         return dict(
             variant=run.variant,
             seed=run.seed,
+            key=run.key,
             stored=1000,
             effective=2000,
             seconds=60,
@@ -80,18 +81,21 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
     study = Study.load(path)
     out = tmp_path / 'out'
     with pytest.raises(RuntimeError, match='stopped'):
-        run_study(study, out, log=lambda line: None)
+        run_study(study, tmp_path, out, log=lambda line: None)
     ran_before, ran[:] = list(ran), []
     written = []
     results = run_study(
         study,
+        tmp_path,
         out,
         log=lambda line: None,
         after=lambda r: written.append(len(r)),
     )
     assert ran_before == [('one', 0), ('two', 0)]
     assert ran == [('three', 0), ('one', 1)]
-    assert written == [1, 2, 3, 4]
+    assert written == [3, 4]
+    order = [(r['variant'], r['seed']) for r in results]
+    assert order == [(r.variant, r.seed) for r in study.runs]
     write_study(study, results, out)
     table = (out / 'table.md').read_text()
     # mean and standard deviation of 50 and 51

@@ -2,7 +2,7 @@
 
     compare.py configs/studies/cifar10.yaml
 
-What is done is not run again; what was interrupted goes on.
+What stands in the results is not run again; what was interrupted goes on.
 """
 
 import argparse
@@ -20,7 +20,13 @@ def parse_args():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('study', help='YAML file')
-    parser.add_argument('--out', help='folder, default work_dirs/studies/NAME')
+    parser.add_argument(
+        '--out', help='folder of the results, default docs/studies/NAME'
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='folder of checkpoints and logs, default work_dirs/studies/NAME',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -34,13 +40,14 @@ def parse_args():
 def main():
     args = parse_args()
     study = Study.load(args.study, args.cfg_options)
-    out = Path(args.out or f'work_dirs/studies/{study.name}')
+    out = Path(args.out or f'docs/studies/{study.name}')
+    work_dir = Path(args.work_dir or f'work_dirs/studies/{study.name}')
 
     def write(results):
         write_study(study, results, out)
         draw_study(study.metric, results, str(out / 'scores.png'))
 
-    print_study(study, run_study(study, out, after=write))
+    print_study(study, run_study(study, work_dir, out, after=write))
     print(f'written to {out}')
 
 
