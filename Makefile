@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 VENV_OPENMMLAB := .venv-openmmlab
+PYTEST_ARGS ?= -n auto --dist loadfile
 
 .PHONY: setup demo test test-openmmlab test-cuda lint format clean
 
@@ -26,11 +27,14 @@ $(VENV_OPENMMLAB)/.ready: LINE = openmmlab
 demo: $(VENV)/.ready
 	$(VENV)/bin/python tools/demo.py
 
+# A process per core, one thread in each: two would wait for each other.
+test test-openmmlab: export OMP_NUM_THREADS = 1
+
 test: $(VENV)/.ready
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
-	$(VENV_OPENMMLAB)/bin/python -m pytest
+	$(VENV_OPENMMLAB)/bin/python -m pytest $(PYTEST_ARGS)
 
 # On a machine with a GPU and the CUDA toolkit: builds the operators in place.
 test-cuda: $(VENV)/.ready
