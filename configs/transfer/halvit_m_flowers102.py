@@ -1,66 +1,28 @@
-# Fine-tunes HaLViT-M, pretrained on ImageNet-1K, on Flowers-102.
-# (HaLViT, Table 7.)
-# tools/dist_train.sh configs/transfer/halvit_m_flowers102.py 4
-_base_ = '../pretrain/halvit_m_in1k.py'
+# Fine-tunes HaLViT-M on Flowers-102 (HaLViT, Table 7): JPEG files of any size.
+_base_ = './halvit_m_cifar10.py'
 
-model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/halvit_m_in1k/epoch_300.pth',
-            made_by='tools/dist_train.sh configs/pretrain/halvit_m_in1k.py 4',
-        )
-    ),
-    head=dict(num_classes=102),
-)
-data_preprocessor = dict(num_classes=102)
+model = dict(head=dict(num_classes=102))
+data_preprocessor = dict(num_classes=102, to_rgb=True)
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=224, interpolation='bicubic'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
-]
+train_pipeline = [dict(type='LoadImageFromFile'), *_base_.train_pipeline]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=256, edge='short', interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs'),
+    *_base_.test_pipeline[1:],
 ]
 train_dataloader = dict(
-    batch_size=192,
     dataset=dict(
-        _delete_=True,
         type='Flowers102',
         data_root='data/flowers102',
         split='trainval',
         pipeline=train_pipeline,
-    ),
-    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
-)
-val_dataloader = dict(
-    batch_size=192,
-    dataset=dict(
-        _delete_=True,
-        type='Flowers102',
-        data_root='data/flowers102',
-        split='test',
-        pipeline=test_pipeline,
-    ),
-)
-test_dataloader = val_dataloader
-
-# The papers give no recipe for transfer: all of this is our choice, DeiT's
-# fine-tuning in short, for 4 GPUs x 192 images = 768.
-optim_wrapper = dict(
-    optimizer=dict(
-        _delete_=True,
-        type='SGD',
-        lr=1e-2,
-        momentum=0.9,
-        weight_decay=1e-4,
     )
 )
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True)]
-train_cfg = dict(max_epochs=100)
-auto_scale_lr = dict(base_batch_size=768)
+val_dataloader = dict(
+    dataset=dict(
+        type='Flowers102',
+        data_root='data/flowers102',
+        pipeline=test_pipeline,
+    )
+)
+test_dataloader = val_dataloader
