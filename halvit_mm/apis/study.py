@@ -1,14 +1,18 @@
-"""Studies: configs times seeds, run one after another, and compared."""
+"""Studies: configs times seeds, run and compared."""
 
 import hashlib
 import json
 import multiprocessing
+import os
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
+import torch
 import yaml
+from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
@@ -28,18 +32,19 @@ class Run(NamedTuple):
         seed: Its seed.
         config: Config file.
         options: ``--cfg-options`` of the variant.
+        key: Digest of all settings: other settings make another run.
     """
 
     variant: str
     seed: int
     config: str
     options: Dict
+    key: str
 
-    @property
-    def key(self) -> str:
-        """Digest of the settings: other settings make another run."""
-        text = json.dumps([self.config, self.options, self.seed])
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+def _digest(cfg: Config, seed: int) -> str:
+    text = json.dumps([cfg.to_dict(), seed], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Study(NamedTuple):
@@ -71,6 +76,7 @@ class Study(NamedTuple):
             The study.
 
         Raises:
+            FileNotFoundError: If there is no such config.
             ValueError: If keys are unknown or missing.
         """
         content = yaml.safe_load(Path(path).read_text())
@@ -87,7 +93,11 @@ class Study(NamedTuple):
             }
             config = variant.get('config', content['config'])
             seeds = variant.get('seeds', content.get('seeds', [0]))
-            runs += [Run(name, seed, config, merged) for seed in seeds]
+            cfg = load_config(config, merged, read_data=False)
+            runs += [
+                Run(name, seed, config, merged, _digest(cfg, seed))
+                for seed in seeds
+            ]
         runs.sort(key=lambda run: run.seed)  # stable: all variants soon
         return cls(Path(path).stem, content['metric'], runs)
 
@@ -102,8 +112,10 @@ def _check_keys(where: str, content: Dict, needed: set, extra: set) -> None:
         )
 
 
-def _train(config: str, options: Dict, folder: str) -> None:
-    """One training in a process of its own."""
+def _train(config: str, options: Dict, folder: str, jobs: int) -> None:
+    """One training in a process of its own, one of so many."""
+    if jobs > 1:  # the cores are divided, or each would wait for the others
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
     begun = Path(folder, 'last_checkpoint').is_file()
     resume = 'auto' if begun else None
     cfg = load_config(config, options, work_dir=folder, resume=resume)
@@ -114,7 +126,7 @@ def _train(config: str, options: Dict, folder: str) -> None:
     Path(folder, 'sizes.json').write_text(json.dumps(sizes))
 
 
-def _run(run: Run, metric: str, folder: Path) -> Dict:
+def _run(run: Run, metric: str, folder: Path, jobs: int) -> Dict:
     """Train, or go on with a training that was interrupted."""
     options = {
         **run.options,
@@ -126,7 +138,7 @@ def _run(run: Run, metric: str, folder: Path) -> Dict:
     start = time.time()
     # A process each: nothing of one run is left in the next.
     process = multiprocessing.get_context('spawn').Process(
-        target=_train, args=(run.config, options, str(folder))
+        target=_train, args=(run.config, options, str(folder), jobs)
     )
     process.start()
     process.join()
@@ -149,6 +161,7 @@ def run_study(
     study: Study,
     work_dir: Path,
     kept: Path,
+    jobs: int = 1,
     log: Callable[[str], None] = print,
     after: Callable[[List[Dict]], None] = lambda results: None,
 ) -> List[Dict]:
@@ -162,6 +175,7 @@ def run_study(
         study: What to run.
         work_dir: Folder for checkpoints and logs.
         kept: Folder of the results.
+        jobs: Trainings at a time; they share the machine's cores.
         log: Told what goes on.
         after: Called with the results so far after each run.
 
@@ -177,17 +191,30 @@ def run_study(
     keys = [run.key for run in study.runs]
     results = [r for r in results if r['key'] in keys]  # of these settings
     done = {result['key'] for result in results}
-    for i, run in enumerate(study.runs):
-        if run.key in done:
-            continue
-        log(f'[{i + 1}/{len(study.runs)}] {run.variant}, seed {run.seed}')
+
+    def start(number: int, run: Run) -> Dict:
+        log(f'[{number}/{len(keys)}] {run.variant}, seed {run.seed}')
         slug = ''.join(c if c.isalnum() else '_' for c in run.variant)
         folder = work_dir / slug / f'seed{run.seed}_{run.key}'
         folder.mkdir(parents=True, exist_ok=True)
-        results.append(_run(run, study.metric, folder))
-        results.sort(key=lambda result: keys.index(result['key']))
-        path.write_text(json.dumps(results, indent=1) + '\n')
-        after(results)
+        return _run(run, study.metric, folder, jobs)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        started = [
+            pool.submit(start, number, run)
+            for number, run in enumerate(study.runs, 1)
+            if run.key not in done
+        ]
+        try:
+            for future in as_completed(started):
+                results.append(future.result())
+                results.sort(key=lambda result: keys.index(result['key']))
+                path.write_text(json.dumps(results, indent=1) + '\n')
+                after(results)
+        except BaseException:
+            for future in started:  # those that run are waited for
+                future.cancel()
+            raise
     return results
 
 

@@ -8,23 +8,25 @@ from halvit_mm.apis import study as study_module
 from halvit_mm.apis.study import Study, run_study, write_study
 
 TEXT = """
-config: configs/studies/vit_cifar10.py
+config: {folder}/base.py
 metric: accuracy/top1
-options: {a: 1, b: 1}
+options: {{a: 1, b: 1}}
 variants:
   one:
     seeds: [0, 1]
-    options: {b: 2}
-  two: {}
+    options: {{b: 2}}
+  two: {{}}
   three:
-    config: other.py
+    config: {folder}/other.py
 """
 
 
 @pytest.fixture
 def path(tmp_path):
+    for name in ('base', 'other'):
+        (tmp_path / f'{name}.py').write_text('epochs = 3\n')
     path = tmp_path / 'little.yaml'
-    path.write_text(TEXT)
+    path.write_text(TEXT.format(folder=tmp_path))
     return path
 
 
@@ -38,21 +40,28 @@ def test_what_is_run(path):
         ('one', 1),
     ]
     assert study.runs[0].options == {'a': 1, 'b': 2, 'c': 3}
-    assert study.runs[2].config == 'other.py'
+    assert study.runs[2].config.endswith('other.py')
     assert len({run.key for run in study.runs}) == 4
     assert Study.load(path).runs[0].key != study.runs[0].key
+
+
+def test_a_changed_config_is_run_again(path):
+    before = [run.key for run in Study.load(path).runs]
+    (path.parent / 'other.py').write_text('# a comment\nepochs = 4\n')
+    after = [run.key for run in Study.load(path).runs]
+    changed = [a != b for a, b in zip(before, after)]
+    assert changed == [False, False, True, False]
 
 
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('variants: {}\nmetric: a', r"missing \['config'\]"),
-        (TEXT + '    epochs: 3', r"three.*unknown \['epochs'\]"),
+        ('variants: {{}}\nmetric: a', r"missing \['config'\]"),
+        (TEXT + '    epochs: 3\n', r"three.*unknown \['epochs'\]"),
     ],
 )
-def test_messages(tmp_path, text, message):
-    path = tmp_path / 'bad.yaml'
-    path.write_text(text)
+def test_messages(path, text, message):
+    path.write_text(text.format(folder=path.parent))
     with pytest.raises(ValueError, match=message):
         Study.load(path)
 
@@ -60,7 +69,7 @@ def test_messages(tmp_path, text, message):
 def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
     ran = []
 
-    def fake(run, metric, folder):
+    def fake(run, metric, folder, jobs):
         if len(ran) == 2:
             raise RuntimeError('the machine stopped')
         ran.append((run.variant, run.seed))

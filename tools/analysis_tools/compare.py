@@ -28,6 +28,12 @@ def parse_args():
         help='folder of checkpoints and logs, default work_dirs/studies/NAME',
     )
     parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='trainings at a time, which share the cores, default 1',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -47,7 +53,8 @@ def main():
         write_study(study, results, out)
         draw_study(study.metric, results, str(out / 'scores.png'))
 
-    print_study(study, run_study(study, work_dir, out, after=write))
+    results = run_study(study, work_dir, out, args.jobs, after=write)
+    print_study(study, results)
     print(f'written to {out}')
 
 

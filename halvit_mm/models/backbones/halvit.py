@@ -1,5 +1,7 @@
 """HaLViT: a plain ViT with half of the weights."""
 
+from typing import Optional
+
 from ...registry import MODELS
 from ..layers import TiedEncoderLayer
 from .plain_vit import PlainViT
@@ -24,6 +26,8 @@ class HaLViT(PlainViT):
             (:func:`halvit_mm.ops.reference.tied_ffn`); ``'learnt'`` and
             ``'learnt_signed'`` for learnt factors of the hidden units and of
             attention's output that start at 1 or at those signs.
+        out_gain: The same for attention's output alone, where it is to
+            differ.
 
     Raises:
         ValueError: As for :class:`PlainViT`, and for an unknown gain.
@@ -31,6 +35,13 @@ class HaLViT(PlainViT):
 
     layer_cls = TiedEncoderLayer
 
-    def __init__(self, *args, gain: str = 'none', **kwargs) -> None:
-        layer_cfgs = dict(kwargs.pop('layer_cfgs', None) or {}, gain=gain)
+    def __init__(
+        self,
+        *args,
+        gain: str = 'none',
+        out_gain: Optional[str] = None,
+        **kwargs,
+    ) -> None:
+        gains = dict(gain=gain, out_gain=out_gain)
+        layer_cfgs = {**(kwargs.pop('layer_cfgs', None) or {}), **gains}
         super().__init__(*args, layer_cfgs=layer_cfgs, **kwargs)

@@ -96,7 +96,8 @@ class GroupedMLPViT(PlainViT):
             )
         super()._build_layers(layer_cfgs)
         self.groups = ModuleList(
-            FFNHolder(layer.ffn) for layer in self.layers[::size]
+            FFNHolder(layer.ffn, layer.ffn_init_scale)
+            for layer in self.layers[::size]
         )
         for group in self.groups:
             group.num_sharers = size

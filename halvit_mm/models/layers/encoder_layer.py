@@ -18,8 +18,8 @@ from .tied_linear import TiedLinear
 __all__ = ['EncoderLayer', 'FFNHolder', 'TiedEncoderLayer']
 
 
-def _init_ffn(ffn: nn.Module) -> None:
-    """As mmpretrain's: Xavier matrices and small biases."""
+def _init_ffn(ffn: nn.Module, scale: float) -> None:
+    """As mmpretrain's: Xavier matrices, scaled, and small biases."""
     for module in ffn.modules():
         if not isinstance(module, nn.Linear):
             continue
@@ -27,23 +27,29 @@ def _init_ffn(ffn: nn.Module) -> None:
         if isinstance(module, TiedLinear):
             biases.append(module.transposed_bias)
         if module.weight is not None:  # else another layer holds it
-            nn.init.xavier_uniform_(module.weight)
+            nn.init.xavier_uniform_(module.weight, gain=scale)
         for bias in biases:
             if bias is not None:
                 nn.init.normal_(bias, std=1e-6)
 
 
 class FFNHolder(BaseModule):
-    """Holds an FFN for layers that share it. Args: ffn: The FFN."""
+    """Holds an FFN for layers that share it.
 
-    def __init__(self, ffn: nn.Module) -> None:
+    Args:
+        ffn: The FFN.
+        ffn_init_scale: As for :class:`EncoderLayer`.
+    """
+
+    def __init__(self, ffn: nn.Module, ffn_init_scale: float = 1.0) -> None:
         super().__init__()
         self.ffn = ffn
+        self.ffn_init_scale = ffn_init_scale
 
     def init_weights(self) -> None:
         """As an :class:`EncoderLayer` does."""
         super().init_weights()
-        _init_ffn(self.ffn)
+        _init_ffn(self.ffn, self.ffn_init_scale)
 
 
 def _is_plain(norm: nn.Module) -> bool:
@@ -76,6 +82,7 @@ class EncoderLayer(BaseModule):
         norm_cfg: The norm before each branch.
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
         window_size: Side of the attention windows, 0 for the whole grid.
+        ffn_init_scale: Factor of the FFN's matrices at the start.
     """
 
     def __init__(
@@ -91,8 +98,10 @@ class EncoderLayer(BaseModule):
         qkv_bias: bool = True,
         act: str = 'gelu',
         window_size: int = 0,
+        ffn_init_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        self.ffn_init_scale = ffn_init_scale
         self.ln1 = build_norm_layer(norm_cfg, embed_dims)[1]
         self.attn = self._build_attention(
             embed_dims,
@@ -124,7 +133,7 @@ class EncoderLayer(BaseModule):
         """As mmpretrain's: Xavier matrices and small biases in the FFN."""
         super().init_weights()
         if self.ffn is not None:
-            _init_ffn(self.ffn)
+            _init_ffn(self.ffn, self.ffn_init_scale)
 
     def forward(
         self,
@@ -152,14 +161,23 @@ class TiedEncoderLayer(EncoderLayer):
 
     Args: As for :class:`EncoderLayer`, and
         gain: One of :data:`.gain.GAINS`.
+        out_gain: The same for attention's output alone, where it is to
+            differ.
     """
 
-    def __init__(self, *args, gain: str = 'none', **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        gain: str = 'none',
+        out_gain: Optional[str] = None,
+        **kwargs,
+    ) -> None:
         self.gain = gain
+        self.out_gain = gain if out_gain is None else out_gain
         super().__init__(*args, **kwargs)
 
     def _build_attention(self, *args, **kwargs):
-        return TiedSelfAttention(*args, gain=self.gain, **kwargs)
+        return TiedSelfAttention(*args, gain=self.out_gain, **kwargs)
 
     def _build_ffn(self, embed_dims, feedforward_channels, act, drop_rate):
         return TiedFFN(
