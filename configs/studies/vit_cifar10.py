@@ -18,6 +18,7 @@ model = dict(
         patch_size=4,
         out_type='avg_featmap',
         with_cls_token=False,
+        layer_cfgs=dict(upcast_attention=True),
     ),
     head=dict(type='LinearClsHead', num_classes=10, in_channels=96),
     # as the configs of pretraining
@@ -72,6 +73,7 @@ train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
+    type='halvit_mm.BFloat16OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     paramwise_cfg=dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0

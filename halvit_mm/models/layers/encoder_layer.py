@@ -83,6 +83,8 @@ class EncoderLayer(BaseModule):
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
         window_size: Side of the attention windows, 0 for the whole grid.
         ffn_init_scale: Factor of the FFN's matrices at the start.
+        upcast_attention: Whether attention itself, without its projections,
+            is computed in float32 under autocast as well.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class EncoderLayer(BaseModule):
         act: str = 'gelu',
         window_size: int = 0,
         ffn_init_scale: float = 1.0,
+        upcast_attention: bool = False,
     ) -> None:
         super().__init__()
         self.ffn_init_scale = ffn_init_scale
@@ -110,6 +113,7 @@ class EncoderLayer(BaseModule):
             attn_drop_rate=attn_drop_rate,
             proj_drop_rate=drop_rate,
             window_size=window_size,
+            upcast_attention=upcast_attention,
         )
         self.ln2 = build_norm_layer(norm_cfg, embed_dims)[1]
         self.ffn = self._build_ffn(

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 
 from halvit_mm.models.layers import SelfAttention, TiedSelfAttention
@@ -86,6 +87,35 @@ def test_dropout_acts_in_training_only(cls, window_size):
         attn.load_state_dict(plain.state_dict())
         assert torch.equal(attn(x, hw), plain(x, hw))
         assert not torch.equal(attn.train()(x, hw), plain(x, hw)), option
+
+
+@pytest.mark.parametrize('window_size', [0, 2])
+@pytest.mark.parametrize('cls', CLASSES)
+def test_upcast_attention(cls, window_size, monkeypatch):
+    """Under autocast: scores in float32, projections and result are not."""
+    seen = []
+    inner = F.scaled_dot_product_attention
+
+    def spy(q, *args, **kwargs):
+        seen.append((q.dtype, torch.is_autocast_enabled('cpu')))
+        return inner(q, *args, **kwargs)
+
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', spy)
+    x, hw = torch.randn(1, 6, D), (2, 3)
+    plain = build(cls, window_size=window_size)
+    attn = build(cls, window_size=window_size, upcast_attention=True)
+    attn.load_state_dict(plain.state_dict())
+    assert torch.equal(attn(x, hw), plain(x, hw))
+    double = copy.deepcopy(attn).double()
+    assert double(x.double(), hw).dtype == torch.float64
+    with torch.autocast('cpu', torch.bfloat16):
+        expected, y = plain(x, hw), attn(x, hw)
+    assert seen[0] == seen[1] == (torch.float32, False)
+    assert seen[2] == (torch.float64, False)
+    assert seen[3] == (torch.bfloat16, True)
+    assert seen[4] == (torch.float32, False)
+    assert y.dtype == expected.dtype == torch.bfloat16
+    assert_close(y, expected, atol=0.05, rtol=0.05)
 
 
 def test_parameter_counts():

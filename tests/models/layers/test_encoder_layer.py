@@ -121,11 +121,12 @@ def test_parameter_counts():
     assert num_params(tied) == 2 * D * D + D * HIDDEN + vectors
 
 
+@pytest.mark.parametrize('scale', [1.0, 0.5])
 @pytest.mark.parametrize('cls', CLASSES)
-def test_the_ffn_starts_xavier_with_small_biases(cls):
-    layer = build(cls)
+def test_the_ffn_starts_xavier_with_small_biases(cls, scale):
+    layer = build(cls, ffn_init_scale=scale)
     layer.init_weights()
-    bound = math.sqrt(6 / (D + HIDDEN))
+    bound = scale * math.sqrt(6 / (D + HIDDEN))
     w1, b1, w2, b2 = ffn_matrices(layer)
     for weight in (w1, w2):
         assert 0.95 * bound < weight.abs().max() <= bound

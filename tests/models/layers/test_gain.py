@@ -82,6 +82,19 @@ def test_learnt_gains_start_as_the_fixed_ones(gain, like):
     assert_close(learnt(image), fixed(image))
 
 
+@pytest.mark.parametrize(
+    ('options', 'learnt'),
+    [
+        (dict(gain='learnt', out_gain='none'), 'ffn.gain.weight'),
+        (dict(out_gain='learnt'), 'attn.gain.weight'),
+    ],
+)
+def test_gains_of_one_part_only(options, learnt):
+    layer = build(HaLViT, **options).layers[0]
+    names = [n for n, _ in layer.named_parameters() if 'gain' in n]
+    assert names == [learnt]
+
+
 def test_signs_cancel_the_forced_copy():
     """Of a fresh matrix: the paper's FFN copies its input, the signed one
     does not. The share of the output along the input, normalised.
