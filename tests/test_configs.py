@@ -9,6 +9,7 @@ from mmengine.registry import DATA_SAMPLERS, init_default_scope
 from halvit_mm.apis import load_config
 from halvit_mm.apis.fake_data import image_size
 from halvit_mm.apis.model_info import build_model, count_parameters
+from halvit_mm.apis.study import Study
 
 from .tools.conftest import ROOT
 
@@ -362,6 +363,27 @@ def test_weight_decay_spares_norms_biases_and_embeddings(name, with_cls_token):
     if with_cls_token:
         embeddings.add('backbone.cls_token')
     assert spared == vectors | embeddings
+
+
+@pytest.mark.parametrize('name', ['cifar10', 'cifar10_long', 'nuclei'])
+def test_studies(name):
+    """Variants build; the narrow ViT stores what the tied one does."""
+    study = Study.load(CONFIGS / 'studies' / f'{name}.yaml')
+    stored = {}
+    for run in study.runs:
+        if run.variant not in stored:
+            cfg = load_config(run.config, run.options, read_data=False)
+            stored[run.variant] = count_parameters(build_model(cfg))[0]
+    assert len({run.key for run in study.runs}) == len(study.runs)
+    if name == 'nuclei':
+        # four layers: two square matrices and an FFN's second one less each
+        less = stored['untied, pretrained'] - stored['HaLViT, pretrained']
+        assert less == 4 * (2 * 192**2 + 192 * 768)
+        return
+    assert len(stored) >= 9
+    narrow = stored['untied, narrowed to the tied size']
+    assert 0.97 < narrow / stored['tied'] <= 1
+    assert stored['tied, fixed signs'] == stored['tied']
 
 
 def test_demo_keeps_images_without_objects():

@@ -41,6 +41,12 @@ class Run(NamedTuple):
     options: Dict
     key: str
 
+    @property
+    def folder(self) -> str:
+        """Where it is trained, below the study's work directory."""
+        slug = ''.join(c if c.isalnum() else '_' for c in self.variant)
+        return f'{slug}/seed{self.seed}_{self.key}'
+
 
 def _digest(cfg: Config, seed: int) -> str:
     text = json.dumps([cfg.to_dict(), seed], sort_keys=True, default=str)
@@ -53,18 +59,20 @@ class Study(NamedTuple):
     Attributes:
         name: Stem of the file.
         metric: Score that is compared, larger is better.
+        also: Further scores of the last validation.
         runs: All trainings, first seeds first.
     """
 
     name: str
     metric: str
+    also: List[str]
     runs: List[Run]
 
     @classmethod
     def load(cls, path: str, options: Optional[Dict] = None) -> 'Study':
         """Read a study file.
 
-        ``config``, ``metric``, ``seeds``, ``options`` hold for all
+        ``config``, ``metric``, ``also``, ``seeds``, ``options`` hold for all
         ``variants``, each of which may have its own ``config``, ``seeds`` and
         further ``options``.
 
@@ -80,7 +88,7 @@ class Study(NamedTuple):
             ValueError: If keys are unknown or missing.
         """
         content = yaml.safe_load(Path(path).read_text())
-        _check_keys(path, content, {'config', 'metric', 'variants'}, {'name'})
+        _check_keys(path, content, {'config', 'metric', 'variants'}, {'also'})
         common = content.get('options', {})
         runs = []
         for name, variant in content['variants'].items():
@@ -99,7 +107,8 @@ class Study(NamedTuple):
                 for seed in seeds
             ]
         runs.sort(key=lambda run: run.seed)  # stable: all variants soon
-        return cls(Path(path).stem, content['metric'], runs)
+        also = content.get('also', [])
+        return cls(Path(path).stem, content['metric'], also, runs)
 
 
 def _check_keys(where: str, content: Dict, needed: set, extra: set) -> None:
@@ -126,13 +135,13 @@ def _train(config: str, options: Dict, folder: str, jobs: int) -> None:
     Path(folder, 'sizes.json').write_text(json.dumps(sizes))
 
 
-def _run(run: Run, metric: str, folder: Path, jobs: int) -> Dict:
+def _run(run: Run, study: Study, folder: Path, jobs: int) -> Dict:
     """Train, or go on with a training that was interrupted."""
     options = {
         **run.options,
         'randomness.seed': run.seed,
         'custom_hooks': [
-            dict(type='halvit_mm.PeakToFinalHook', metric=metric)
+            dict(type='halvit_mm.PeakToFinalHook', metric=study.metric)
         ],
     }
     start = time.time()
@@ -147,13 +156,16 @@ def _run(run: Run, metric: str, folder: Path, jobs: int) -> Dict:
             f'{run.variant}, seed {run.seed}: the training ended with '
             f'{process.exitcode}; its log is in {folder}'
         )
+    scores = json.loads((folder / PeakToFinalHook.file_name).read_text())
+    metrics = scores.pop('metrics')
     return dict(
         variant=run.variant,
         seed=run.seed,
         key=run.key,
         seconds=time.time() - start,
         **json.loads((folder / 'sizes.json').read_text()),
-        **json.loads((folder / PeakToFinalHook.file_name).read_text()),
+        **scores,
+        also={name: metrics[name] for name in study.also},
     )
 
 
@@ -194,10 +206,9 @@ def run_study(
 
     def start(number: int, run: Run) -> Dict:
         log(f'[{number}/{len(keys)}] {run.variant}, seed {run.seed}')
-        slug = ''.join(c if c.isalnum() else '_' for c in run.variant)
-        folder = work_dir / slug / f'seed{run.seed}_{run.key}'
+        folder = work_dir / run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        return _run(run, study.metric, folder, jobs)
+        return _run(run, study, folder, jobs)
 
     with ThreadPoolExecutor(jobs) as pool:
         started = [
@@ -225,16 +236,19 @@ def _by_variant(results: List[Dict]) -> Dict[str, List[Dict]]:
     return groups
 
 
-def _mean_and_spread(values: List[float]) -> str:
-    mean = statistics.mean(values)
+def _mean_and_spread(values: List[float], decimals: int) -> str:
+    mean = f'{statistics.mean(values):.{decimals}f}'
     if len(values) == 1:
-        return f'{mean:.2f}'
-    return f'{mean:.2f} ± {statistics.stdev(values):.2f}'
+        return mean
+    return f'{mean} ± {statistics.stdev(values):.{decimals}f}'
 
 
 def _rows(results: List[Dict]) -> Tuple[List[str], List[List[str]]]:
     columns = ['variant', 'parameters', 'effective', 'seeds', 'final', 'best']
-    columns += ['best - final', 'min. a run']
+    also = list(results[0].get('also', {})) if results else []
+    columns += ['best - final', *also, 'min. a run']
+    # per cent, or shares of 1
+    decimals = 2 if any(r['best'] > 1 for r in results) else 3
     rows = []
     for variant, group in _by_variant(results).items():
         rows.append(
@@ -244,8 +258,12 @@ def _rows(results: List[Dict]) -> Tuple[List[str], List[List[str]]]:
                 f'{group[0]["effective"]:,}',
                 str(len(group)),
                 *(
-                    _mean_and_spread([r[key] for r in group])
+                    _mean_and_spread([r[key] for r in group], decimals)
                     for key in ('final', 'best', 'difference')
+                ),
+                *(
+                    _mean_and_spread([r['also'][key] for r in group], decimals)
+                    for key in also
                 ),
                 f'{statistics.mean(r["seconds"] for r in group) / 60:.1f}',
             ]

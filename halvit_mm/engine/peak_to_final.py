@@ -19,8 +19,9 @@ class PeakToFinalHook(Hook):
 
     That is the stability figure of GroupedMLP / ShallowMLP, in points of
     top-1: how much a run loses between its best epoch and its last one. The
-    scores stand in ``peak_to_final.json`` in the work directory, from which
-    a resumed run goes on; a checkpoint does not hold the score of its own
+    scores, and all metrics of the last validation, stand in
+    ``peak_to_final.json`` in the work directory, from which a resumed run
+    goes on; a checkpoint does not hold the score of its own
     epoch, it is written before the validation.
 
     Args:
@@ -33,6 +34,7 @@ class PeakToFinalHook(Hook):
     def __init__(self, metric: str = 'accuracy/top1') -> None:
         self.metric = metric
         self._scores: Dict[int, float] = {}
+        self._last: Dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Read the scores of a run that is resumed. Args: runner: Of it."""
@@ -44,6 +46,7 @@ class PeakToFinalHook(Hook):
                 scores = enumerate(content['scores'], 1)
                 done = ((e, s) for e, s in scores if e <= runner.epoch)
                 self._scores = {e: s for e, s in done if s is not None}
+                self._last = content['metrics']
 
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[Dict[str, float]] = None
@@ -63,6 +66,7 @@ class PeakToFinalHook(Hook):
                 'name another metric'
             )
         self._scores[runner.epoch] = float(metrics[self.metric])
+        self._last = {name: float(value) for name, value in metrics.items()}
         if is_main_process():
             text = json.dumps(self._summary(), indent=1)
             path = Path(runner.work_dir) / self.file_name
@@ -99,4 +103,5 @@ class PeakToFinalHook(Hook):
             final=self._scores[last],
             difference=self._scores[best] - self._scores[last],
             scores=[self._scores.get(epoch) for epoch in range(1, last + 1)],
+            metrics=self._last,
         )

@@ -3,6 +3,7 @@
 from .benchmark import draw_benchmark
 from .curves import draw_curves
 from .detections import draw_detections
+from .ffn import draw_ffn
 from .study import draw_study
 from .zoo import draw_zoo
 
@@ -10,6 +11,7 @@ __all__ = [
     'draw_benchmark',
     'draw_curves',
     'draw_detections',
+    'draw_ffn',
     'draw_study',
     'draw_zoo',
 ]

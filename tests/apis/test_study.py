@@ -69,7 +69,7 @@ def test_messages(path, text, message):
 def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
     ran = []
 
-    def fake(run, metric, folder, jobs):
+    def fake(run, study, folder, jobs):
         if len(ran) == 2:
             raise RuntimeError('the machine stopped')
         ran.append((run.variant, run.seed))
@@ -84,6 +84,7 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
             final=final,
             best=final + 1,
             difference=1.0,
+            also={},
         )
 
     monkeypatch.setattr(study_module, '_run', fake)
@@ -110,3 +111,14 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
     # mean and standard deviation of 50 and 51
     assert '| one | 1,000 | 2,000 | 2 | 50.50 ± 0.71 | 51.50 ± 0.71 |' in table
     assert len(json.loads((out / 'results.json').read_text())) == 4
+
+
+def test_further_scores_have_columns_of_their_own(path, tmp_path):
+    result = dict(
+        variant='one', seed=0, stored=10, effective=20, seconds=90, key=''
+    )
+    result.update(final=0.5, best=0.625, difference=0.125, also=dict(AP=0.25))
+    write_study(Study.load(path), [result], tmp_path)
+    lines = (tmp_path / 'table.md').read_text().splitlines()
+    assert '| best - final | AP | min. a run |' in lines[2]
+    assert lines[4].endswith('| 1 | 0.500 | 0.625 | 0.125 | 0.250 | 1.5 |')

@@ -21,7 +21,8 @@ def runner(tmp_path, epoch=0):
 def validate(hook, fake, *scores):
     for score in scores:
         fake.epoch += 1
-        hook.after_val_epoch(fake, {'accuracy/top1': score})
+        metrics = {'accuracy/top1': score, 'accuracy/top5': 90}
+        hook.after_val_epoch(fake, metrics)
 
 
 def read(tmp_path):
@@ -41,6 +42,7 @@ def test_figures(tmp_path, caplog):
         final=57.5,
         difference=2.5,
         scores=[40.0, 60.0, 57.5],
+        metrics={'accuracy/top1': 57.5, 'accuracy/top5': 90.0},
     )
     assert 'best 60.0000 in epoch 2, final 57.5000' in caplog.text
 

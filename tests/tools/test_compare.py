@@ -13,6 +13,7 @@ from .conftest import tool
 STUDY = """
 config: configs/studies/vit_cifar10.py
 metric: accuracy/top1
+also: [accuracy/top1]
 options:
   model.backbone.arch.embed_dims: 24
   model.backbone.arch.num_layers: 2
@@ -58,6 +59,7 @@ def test_study(study, tmp_path):
     runs = Study.load(study).runs
     sizes = dict(stored=9000, effective=9000, seconds=60)
     scores = dict(final=50.0, best=51.0, difference=1.0, scores=[51.0, 50.0])
+    scores['also'] = {'accuracy/top1': 50.0}
     known = dict(variant='untied', seed=0, key=runs[0].key, **sizes, **scores)
     (out / 'results.json').write_text(json.dumps([known]))
     folders = ('--out', out, '--work-dir', tmp_path / 'work')
@@ -68,9 +70,19 @@ def test_study(study, tmp_path):
     assert results[0] == known
     signed = results[1]
     assert len(signed['scores']) == 2
+    assert signed['also'] == {'accuracy/top1': signed['final']}
     assert signed['best'] - signed['final'] == signed['difference'] >= 0
     assert signed['stored'] < signed['effective']
     picture = cv2.imread(str(out / 'scores.png'))
+    assert picture is not None and picture.std() > 5
+
+    spectrum = tool(
+        'analysis_tools/ffn_spectrum', study, *folders, '--variants', 'signed'
+    )
+    assert 'signed, trained: share along the input 0.' in spectrum.stdout
+    layers = json.loads((out / 'ffn.json').read_text())['signed']['trained']
+    assert len(layers) == 2
+    picture = cv2.imread(str(out / 'ffn.png'))
     assert picture is not None and picture.std() > 5
 
     # A result is lost: the run goes on from its last checkpoint, so that
