@@ -8,6 +8,7 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
@@ -204,28 +205,43 @@ def run_study(
     results = [r for r in results if r['key'] in keys]  # of these settings
     done = {result['key'] for result in results}
 
-    def start(number: int, run: Run) -> Dict:
+    stop = Event()  # after an error nothing new is started
+
+    def start(number: int, run: Run) -> Optional[Dict]:
+        if stop.is_set():
+            return None
         log(f'[{number}/{len(keys)}] {run.variant}, seed {run.seed}')
         folder = work_dir / run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        return _run(run, study, folder, jobs)
+        try:
+            return _run(run, study, folder, jobs)
+        except BaseException:
+            stop.set()
+            raise
 
+    def keep(result: Dict) -> None:
+        results.append(result)
+        results.sort(key=lambda result: keys.index(result['key']))
+        path.write_text(json.dumps(results, indent=1) + '\n')
+        after(results)
+
+    errors = []
     with ThreadPoolExecutor(jobs) as pool:
+        runs = enumerate(study.runs, 1)
         started = [
-            pool.submit(start, number, run)
-            for number, run in enumerate(study.runs, 1)
-            if run.key not in done
+            pool.submit(start, *r) for r in runs if r[1].key not in done
         ]
         try:
             for future in as_completed(started):
-                results.append(future.result())
-                results.sort(key=lambda result: keys.index(result['key']))
-                path.write_text(json.dumps(results, indent=1) + '\n')
-                after(results)
+                if error := future.exception():
+                    errors.append(error)  # the others are kept first
+                elif result := future.result():
+                    keep(result)
         except BaseException:
-            for future in started:  # those that run are waited for
-                future.cancel()
+            stop.set()
             raise
+    if errors:
+        raise errors[0]
     return results
 
 

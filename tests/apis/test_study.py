@@ -1,6 +1,8 @@
 """Studies: what is run, what is not run again, what is written."""
 
 import json
+import threading
+import time
 
 import pytest
 
@@ -111,6 +113,29 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
     # mean and standard deviation of 50 and 51
     assert '| one | 1,000 | 2,000 | 2 | 50.50 ± 0.71 | 51.50 ± 0.71 |' in table
     assert len(json.loads((out / 'results.json').read_text())) == 4
+
+
+def test_one_failure_ends_a_study_and_keeps_what_runs(
+    path, tmp_path, monkeypatch
+):
+    ran, both_run = [], threading.Barrier(2, timeout=10)
+
+    def fake(run, study, folder, jobs):
+        assert jobs == 2
+        ran.append(run.variant)
+        both_run.wait()
+        if run.variant == 'one':
+            raise RuntimeError('no disk')
+        time.sleep(1)  # the error is noticed while this one runs
+        return dict(variant=run.variant, seed=run.seed, key=run.key)
+
+    monkeypatch.setattr(study_module, '_run', fake)
+    study, out = Study.load(path), tmp_path / 'out'
+    with pytest.raises(RuntimeError, match='no disk'):
+        run_study(study, tmp_path, out, jobs=2, log=lambda line: None)
+    assert sorted(ran) == ['one', 'two']
+    (kept,) = json.loads((out / 'results.json').read_text())
+    assert kept['variant'] == 'two'
 
 
 def test_further_scores_have_columns_of_their_own(path, tmp_path):
