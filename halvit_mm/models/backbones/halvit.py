@@ -28,6 +28,8 @@ class HaLViT(PlainViT):
             attention's output that start at 1 or at those signs.
         out_gain: The same for attention's output alone, where it is to
             differ.
+        hidden_shift: Rows between both uses of the FFN's matrix, ours too:
+            a hidden unit reads one row and writes another.
 
     Raises:
         ValueError: As for :class:`PlainViT`, and for an unknown gain.
@@ -40,8 +42,13 @@ class HaLViT(PlainViT):
         *args,
         gain: str = 'none',
         out_gain: Optional[str] = None,
+        hidden_shift: int = 0,
         **kwargs,
     ) -> None:
-        gains = dict(gain=gain, out_gain=out_gain)
-        layer_cfgs = {**(kwargs.pop('layer_cfgs', None) or {}), **gains}
+        layer_cfgs = dict(
+            kwargs.pop('layer_cfgs', None) or {},
+            gain=gain,
+            out_gain=out_gain,
+            hidden_shift=hidden_shift,
+        )
         super().__init__(*args, layer_cfgs=layer_cfgs, **kwargs)

@@ -167,6 +167,7 @@ class TiedEncoderLayer(EncoderLayer):
         gain: One of :data:`.gain.GAINS`.
         out_gain: The same for attention's output alone, where it is to
             differ.
+        hidden_shift: As for :class:`.mlp.TiedFFN`.
     """
 
     def __init__(
@@ -174,8 +175,10 @@ class TiedEncoderLayer(EncoderLayer):
         *args,
         gain: str = 'none',
         out_gain: Optional[str] = None,
+        hidden_shift: int = 0,
         **kwargs,
     ) -> None:
+        self.hidden_shift = hidden_shift
         self.gain = gain
         self.out_gain = gain if out_gain is None else out_gain
         super().__init__(*args, **kwargs)
@@ -185,7 +188,12 @@ class TiedEncoderLayer(EncoderLayer):
 
     def _build_ffn(self, embed_dims, feedforward_channels, act, drop_rate):
         return TiedFFN(
-            embed_dims, feedforward_channels, act, drop_rate, self.gain
+            embed_dims,
+            feedforward_channels,
+            act,
+            drop_rate,
+            self.gain,
+            self.hidden_shift,
         )
 
     def forward(

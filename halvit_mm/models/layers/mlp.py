@@ -21,12 +21,17 @@ GELU_FORMS = {'gelu': 'none', 'gelu_tanh': 'tanh'}
 class TiedFFN(PreparedModule, BaseModule):
     r"""HaLViT's FFN, :math:`W^T gelu(W x + b_1) + b_2` (Eq. 4).
 
+    With ``hidden_shift`` k, our own, hidden unit i reads row i of W and
+    writes row i + k. The paper's FFN is the gradient of a potential, so that
+    its Jacobian is symmetric, with or without signs; a shift lifts that.
+
     Args:
         embed_dims: D.
         feedforward_channels: Hidden width.
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
         drop_rate: Dropout of the hidden units and of the output.
         gain: One of :data:`.gain.GAINS`.
+        hidden_shift: Rows between both uses of the matrix.
     """
 
     def __init__(
@@ -36,8 +41,10 @@ class TiedFFN(PreparedModule, BaseModule):
         act: str = 'gelu',
         drop_rate: float = 0.0,
         gain: str = 'none',
+        hidden_shift: int = 0,
     ) -> None:
         super().__init__()
+        self.hidden_shift = hidden_shift
         self.gain = learnt_gain(feedforward_channels, gain)
         self.signed = gain == 'signed'
         self.approximate = GELU_FORMS[act]
@@ -63,24 +70,34 @@ class TiedFFN(PreparedModule, BaseModule):
         Returns:
             (B, T, D).
         """
-        options = dict(approximate=self.approximate, signed=self.signed)
         if prepared := self.prepared_weights:
             with ops.without_autocast(x):
-                x = x.to(self.prepared_dtype)
-                return ops.tied_ffn(x, **prepared, **options)
-        weights = self.tied.weights(shared and shared.tied)
-        gain = self.gain and self.gain()
-        if self.training and self.drop.p:  # the op keeps no dropout mask
-            return self._forward_with_dropout(x, *weights, gain)
-        return ops.tied_ffn(x, *weights, gain=gain, **options)
+                return self._apply_to(x.to(self.prepared_dtype), **prepared)
+        w, b1, b2 = self.tied.weights(shared and shared.tied)
+        return self._apply_to(x, w, b1, b2, self.gain and self.gain())
 
-    def _forward_with_dropout(self, x, w, b1, b2, gain) -> Tensor:
+    def _apply_to(self, x, w, b1, b2, gain) -> Tensor:
+        # The operator keeps no dropout mask and knows no shift.
+        if self.hidden_shift or (self.training and self.drop.p):
+            return self._apply_plainly(x, w, b1, b2, gain)
+        return ops.tied_ffn(
+            x,
+            w,
+            b1,
+            b2,
+            gain=gain,
+            approximate=self.approximate,
+            signed=self.signed,
+        )
+
+    def _apply_plainly(self, x, w, b1, b2, gain) -> Tensor:
         hidden = F.gelu(F.linear(x, w, b1), approximate=self.approximate)
         if gain is not None:
             hidden = hidden * gain.to(hidden.dtype)
+        hidden = self.drop(hidden)
         if self.signed:
-            positive, negative = self.drop(hidden).chunk(2, dim=-1)
+            positive, negative = hidden.chunk(2, dim=-1)
             hidden = torch.cat((positive, -negative), dim=-1)
-        else:
-            hidden = self.drop(hidden)
+        if self.hidden_shift:  # of the matrix: it is smaller than the units
+            w = w.roll(-self.hidden_shift, 0)
         return self.drop(F.linear(hidden, w.t(), b2))

@@ -21,19 +21,24 @@ def by_hand(ffn, x):
     factors = SIGNS if ffn.signed else torch.ones(HIDDEN)
     if ffn.gain is not None:
         factors = ffn.gain.weight
-    return torch.einsum('fd,btf->btd', w, hidden * factors) + b2
+    written = [w[(i + ffn.hidden_shift) % HIDDEN] for i in range(HIDDEN)]
+    written = torch.stack(written)
+    return torch.einsum('fd,btf->btd', written, hidden * factors) + b2
 
 
+@pytest.mark.parametrize('shift', [0, 7])
 @pytest.mark.parametrize('gain', GAINS)
-def test_ffn(gain):
-    ffn = randomise(TiedFFN(D, HIDDEN, gain=gain))
+def test_ffn(gain, shift):
+    ffn = randomise(TiedFFN(D, HIDDEN, gain=gain, hidden_shift=shift))
     assert_close(ffn(X), by_hand(ffn, X))
 
 
+@pytest.mark.parametrize('shift', [0, 7])
 @pytest.mark.parametrize('gain', GAINS)
-def test_ffn_with_dropout(gain):
+def test_ffn_with_dropout(gain, shift):
     """The path that keeps a mask computes the same but for the mask."""
-    ffn = randomise(TiedFFN(D, HIDDEN, drop_rate=1e-9, gain=gain)).train()
+    options = dict(drop_rate=1e-9, gain=gain, hidden_shift=shift)
+    ffn = randomise(TiedFFN(D, HIDDEN, **options)).train()
     assert_close(ffn(X), by_hand(ffn, X))
 
 
@@ -82,6 +87,17 @@ def test_learnt_gains_start_as_the_fixed_ones(gain, like):
     assert_close(learnt(image), fixed(image))
 
 
+def test_only_a_shift_makes_the_jacobian_asymmetric():
+    for shift in (0, HIDDEN // 4):
+        for gain in ('none', 'signed'):
+            ffn = randomise(TiedFFN(D, HIDDEN, gain=gain, hidden_shift=shift))
+            jacobian = torch.autograd.functional.jacobian(
+                lambda x, ffn=ffn: ffn(x[None, None])[0, 0], X[0, 0]
+            )
+            asymmetry = (jacobian - jacobian.T).norm() / jacobian.norm()
+            assert asymmetry > 0.3 if shift else asymmetry < 1e-5
+
+
 @pytest.mark.parametrize(
     ('options', 'learnt'),
     [
@@ -111,9 +127,11 @@ def test_signs_cancel_the_forced_copy():
     assert abs(shares[1]) < 0.1
 
 
+@pytest.mark.parametrize('shift', [0, 5])
 @pytest.mark.parametrize('gain', GAINS)
-def test_prepared(gain):
-    model = randomise(build(HaLViT, gain=gain)).eval()
+def test_prepared(gain, shift):
+    model = build(HaLViT, gain=gain, hidden_shift=shift)
+    model = randomise(model).eval()
     image = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model(image)
