@@ -58,16 +58,21 @@ class Study(NamedTuple):
     """What a study file says.
 
     Attributes:
-        name: Stem of the file.
+        path: The file.
         metric: Score that is compared, larger is better.
         also: Further scores of the last validation.
         runs: All trainings, first seeds first.
     """
 
-    name: str
+    path: str
     metric: str
     also: List[str]
     runs: List[Run]
+
+    @property
+    def name(self) -> str:
+        """Stem of the file."""
+        return Path(self.path).stem
 
     @classmethod
     def load(cls, path: str, options: Optional[Dict] = None) -> 'Study':
@@ -86,7 +91,8 @@ class Study(NamedTuple):
 
         Raises:
             FileNotFoundError: If there is no such config.
-            ValueError: If keys are unknown or missing.
+            ValueError: If keys are unknown or missing, or if two variants
+                are the same.
         """
         content = yaml.safe_load(Path(path).read_text())
         _check_keys(path, content, {'config', 'metric', 'variants'}, {'also'})
@@ -107,9 +113,10 @@ class Study(NamedTuple):
                 Run(name, seed, config, merged, _digest(cfg, seed))
                 for seed in seeds
             ]
+        _check_distinct(path, runs)
         runs.sort(key=lambda run: run.seed)  # stable: all variants soon
         also = content.get('also', [])
-        return cls(Path(path).stem, content['metric'], also, runs)
+        return cls(str(path), content['metric'], also, runs)
 
 
 def _check_keys(where: str, content: Dict, needed: set, extra: set) -> None:
@@ -122,6 +129,16 @@ def _check_keys(where: str, content: Dict, needed: set, extra: set) -> None:
         )
 
 
+def _check_distinct(path: str, runs: List[Run]) -> None:
+    variants: Dict[str, str] = {}
+    for run in runs:
+        other = variants.setdefault(run.key, run.variant)
+        if other != run.variant:
+            raise ValueError(
+                f'{path}: {other!r} and {run.variant!r} are the same settings'
+            )
+
+
 def _train(config: str, options: Dict, folder: str, jobs: int) -> None:
     """One training in a process of its own, one of so many."""
     if jobs > 1:  # the cores are divided, or each would wait for the others
@@ -132,18 +149,38 @@ def _train(config: str, options: Dict, folder: str, jobs: int) -> None:
     runner = train(cfg)
     model = getattr(runner.model, 'module', runner.model)
     stored, effective = count_parameters(model)
-    sizes = dict(stored=stored, effective=effective)
-    Path(folder, 'sizes.json').write_text(json.dumps(sizes))
+    facts = dict(
+        stored=stored,
+        effective=effective,
+        epochs=runner.max_epochs,
+        device=_device(),
+    )
+    Path(folder, 'facts.json').write_text(json.dumps(facts))
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f'{os.cpu_count()} CPU cores'
 
 
 def _run(run: Run, study: Study, folder: Path, jobs: int) -> Dict:
     """Train, or go on with a training that was interrupted."""
+    cfg = load_config(run.config, run.options, read_data=False)
+    if _digest(cfg, run.seed) != run.key:
+        raise RuntimeError(
+            f'{run.config} was changed while the study ran: start it again'
+        )
+    hook = dict(type='halvit_mm.PeakToFinalHook', metric=study.metric)
+    others = [
+        other
+        for other in cfg.get('custom_hooks') or []
+        if other['type'] != hook['type']
+    ]
     options = {
         **run.options,
         'randomness.seed': run.seed,
-        'custom_hooks': [
-            dict(type='halvit_mm.PeakToFinalHook', metric=study.metric)
-        ],
+        'custom_hooks': [*others, hook],
     }
     start = time.time()
     # A process each: nothing of one run is left in the next.
@@ -152,6 +189,7 @@ def _run(run: Run, study: Study, folder: Path, jobs: int) -> Dict:
     )
     process.start()
     process.join()
+    seconds = _add_seconds(folder / 'seconds.json', time.time() - start)
     if process.exitcode:
         raise RuntimeError(
             f'{run.variant}, seed {run.seed}: the training ended with '
@@ -163,11 +201,18 @@ def _run(run: Run, study: Study, folder: Path, jobs: int) -> Dict:
         variant=run.variant,
         seed=run.seed,
         key=run.key,
-        seconds=time.time() - start,
-        **json.loads((folder / 'sizes.json').read_text()),
+        seconds=seconds,
+        **json.loads((folder / 'facts.json').read_text()),
         **scores,
         also={name: metrics[name] for name in study.also},
     )
+
+
+def _add_seconds(path: Path, seconds: float) -> float:
+    """Returns: Seconds of all attempts at a run, kept in a file."""
+    before = json.loads(path.read_text()) if path.is_file() else 0
+    path.write_text(json.dumps(before + seconds))
+    return before + seconds
 
 
 def run_study(
@@ -181,8 +226,8 @@ def run_study(
     """Run what is not done yet.
 
     What is done stands in ``results.json`` of ``kept``, which can be carried
-    to another machine; a run that was interrupted goes on from its last
-    checkpoint.
+    to another machine; results of other settings stay there. A run that was
+    interrupted goes on from its last checkpoint.
 
     Args:
         study: What to run.
@@ -190,7 +235,7 @@ def run_study(
         kept: Folder of the results.
         jobs: Trainings at a time; they share the machine's cores.
         log: Told what goes on.
-        after: Called with the results so far after each run.
+        after: Called with the results so far, at first and after each run.
 
     Returns:
         A dict per run: variant, seed, scores, sizes, seconds.
@@ -200,11 +245,16 @@ def run_study(
     """
     kept.mkdir(parents=True, exist_ok=True)
     path = kept / 'results.json'
-    results = json.loads(path.read_text()) if path.is_file() else []
+    known = json.loads(path.read_text()) if path.is_file() else []
     keys = [run.key for run in study.runs]
-    results = [r for r in results if r['key'] in keys]  # of these settings
-    done = {result['key'] for result in results}
-
+    others = [r for r in known if r['key'] not in keys]  # other settings
+    done = {r['key']: r for r in known if r['key'] in keys}
+    results = [
+        dict(done[run.key], variant=run.variant)  # it may be renamed
+        for run in study.runs
+        if run.key in done
+    ]
+    after(results)
     stop = Event()  # after an error nothing new is started
 
     def start(number: int, run: Run) -> Optional[Dict]:
@@ -222,7 +272,8 @@ def run_study(
     def keep(result: Dict) -> None:
         results.append(result)
         results.sort(key=lambda result: keys.index(result['key']))
-        path.write_text(json.dumps(results, indent=1) + '\n')
+        text = json.dumps([*results, *others], indent=1)
+        path.write_text(text + '\n')
         after(results)
 
     errors = []
@@ -315,4 +366,10 @@ def write_study(study: Study, results: List[Dict], out: Path) -> None:
     columns, rows = _rows(results)
     lines = [columns, ['---'] * len(columns), *rows]
     text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-    (out / 'table.md').write_text(f'{study.metric}\n\n{text}\n')
+    epochs = sorted({r['epochs'] for r in results})
+    devices = sorted({r['device'] for r in results})
+    (out / 'table.md').write_text(
+        f'{study.metric} after {", ".join(map(str, epochs))} epochs on '
+        f'{", ".join(devices)}:\n'
+        f'`python tools/analysis_tools/compare.py {study.path}`\n\n{text}\n'
+    )

@@ -22,7 +22,7 @@ def draw_study(metric: str, results: List[Dict], path: str) -> None:
         axes.plot(
             [r['stored'] / 1e3 for r in runs],
             [r['final'] for r in runs],
-            'os^vD<>Ph*'[i % 10],
+            'os^vD<>Ph'[i % 9],  # nine forms, ten colours: no two alike
             label=variant,
             alpha=0.8,
         )

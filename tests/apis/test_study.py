@@ -25,8 +25,8 @@ variants:
 
 @pytest.fixture
 def path(tmp_path):
-    for name in ('base', 'other'):
-        (tmp_path / f'{name}.py').write_text('epochs = 3\n')
+    for i, name in enumerate(('base', 'other')):
+        (tmp_path / f'{name}.py').write_text(f'epochs = {i}\n')
     path = tmp_path / 'little.yaml'
     path.write_text(TEXT.format(folder=tmp_path))
     return path
@@ -60,6 +60,7 @@ def test_a_changed_config_is_run_again(path):
     [
         ('variants: {{}}\nmetric: a', r"missing \['config'\]"),
         (TEXT + '    epochs: 3\n', r"three.*unknown \['epochs'\]"),
+        (TEXT + '  four: {{}}\n', "'two' and 'four' are the same settings"),
     ],
 )
 def test_messages(path, text, message):
@@ -87,13 +88,20 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
             best=final + 1,
             difference=1.0,
             also={},
+            epochs=3,
+            device='a GPU',
         )
 
     monkeypatch.setattr(study_module, '_run', fake)
     study = Study.load(path)
     out = tmp_path / 'out'
+    out.mkdir()
+    other = dict(variant='of other settings', key='other')
+    (out / 'results.json').write_text(json.dumps([other]))
     with pytest.raises(RuntimeError, match='stopped'):
         run_study(study, tmp_path, out, log=lambda line: None)
+    path.write_text(path.read_text().replace('one:', 'renamed:'))
+    study = Study.load(path)
     ran_before, ran[:] = list(ran), []
     written = []
     results = run_study(
@@ -104,15 +112,16 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
         after=lambda r: written.append(len(r)),
     )
     assert ran_before == [('one', 0), ('two', 0)]
-    assert ran == [('three', 0), ('one', 1)]
-    assert written == [3, 4]
+    assert ran == [('three', 0), ('renamed', 1)]
+    assert written == [2, 3, 4]
     order = [(r['variant'], r['seed']) for r in results]
     assert order == [(r.variant, r.seed) for r in study.runs]
     write_study(study, results, out)
     table = (out / 'table.md').read_text()
     # mean and standard deviation of 50 and 51
-    assert '| one | 1,000 | 2,000 | 2 | 50.50 ± 0.71 | 51.50 ± 0.71 |' in table
-    assert len(json.loads((out / 'results.json').read_text())) == 4
+    assert '| renamed | 1,000 | 2,000 | 2 | 50.50 ± 0.71 | 51.50 ' in table
+    assert table.startswith('accuracy/top1 after 3 epochs on a GPU:')
+    assert json.loads((out / 'results.json').read_text())[4:] == [other]
 
 
 def test_one_failure_ends_a_study_and_keeps_what_runs(
@@ -143,7 +152,15 @@ def test_further_scores_have_columns_of_their_own(path, tmp_path):
         variant='one', seed=0, stored=10, effective=20, seconds=90, key=''
     )
     result.update(final=0.5, best=0.625, difference=0.125, also=dict(AP=0.25))
+    result.update(epochs=1, device='a GPU')
     write_study(Study.load(path), [result], tmp_path)
     lines = (tmp_path / 'table.md').read_text().splitlines()
-    assert '| best - final | AP | min. a run |' in lines[2]
-    assert lines[4].endswith('| 1 | 0.500 | 0.625 | 0.125 | 0.250 | 1.5 |')
+    assert '| best - final | AP | min. a run |' in lines[3]
+    assert lines[5].endswith('| 1 | 0.500 | 0.625 | 0.125 | 0.250 | 1.5 |')
+
+
+def test_settings_that_change_while_a_study_runs(path, tmp_path):
+    study = Study.load(path)
+    (path.parent / 'base.py').write_text('epochs = 9\n')
+    with pytest.raises(RuntimeError, match='changed while the study ran'):
+        run_study(study, tmp_path, tmp_path / 'out', log=lambda line: None)

@@ -57,8 +57,9 @@ def test_study(study, tmp_path):
     out = tmp_path / 'out'
     out.mkdir()
     runs = Study.load(study).runs
-    sizes = dict(stored=9000, effective=9000, seconds=60)
+    sizes = dict(stored=9000, effective=9000, seconds=60, epochs=2)
     scores = dict(final=50.0, best=51.0, difference=1.0, scores=[51.0, 50.0])
+    scores['device'] = 'a GPU'
     scores['also'] = {'accuracy/top1': 50.0}
     known = dict(variant='untied', seed=0, key=runs[0].key, **sizes, **scores)
     (out / 'results.json').write_text(json.dumps([known]))

@@ -50,6 +50,8 @@ def main():
     work_dir = Path(args.work_dir or f'work_dirs/studies/{study.name}')
 
     def write(results):
+        if not results:
+            return
         write_study(study, results, out)
         draw_study(study.metric, results, str(out / 'scores.png'))
 

@@ -32,7 +32,8 @@ class HaLViT(PlainViT):
             a hidden unit reads one row and writes another.
 
     Raises:
-        ValueError: As for :class:`PlainViT`, and for an unknown gain.
+        ValueError: As for :class:`PlainViT`, for an unknown gain, and for
+            signs of an odd number of units.
     """
 
     layer_cls = TiedEncoderLayer
@@ -46,9 +47,9 @@ class HaLViT(PlainViT):
         **kwargs,
     ) -> None:
         layer_cfgs = dict(
-            kwargs.pop('layer_cfgs', None) or {},
             gain=gain,
             out_gain=out_gain,
             hidden_shift=hidden_shift,
+            **(kwargs.pop('layer_cfgs', None) or {}),
         )
         super().__init__(*args, layer_cfgs=layer_cfgs, **kwargs)

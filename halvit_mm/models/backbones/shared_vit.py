@@ -4,7 +4,7 @@ What is shared is registered once, by the backbone, and handed to the layers
 as they are called.
 """
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 from mmengine.model import ModuleList
 from torch import nn
@@ -17,8 +17,34 @@ from .plain_vit import PlainViT
 __all__ = ['GroupedMLPViT', 'SharedHaLViT']
 
 
+class _SharingViT(PlainViT):
+    """What has to do with weights of several layers."""
+
+    def _last_user(self, name: str) -> Optional[int]:
+        """Args: name: Of a parameter. Returns: Index of a layer, or None."""
+        raise NotImplementedError
+
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> Tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning rates.
+
+        Args:
+            param_name: Its name in the model.
+            prefix: What this backbone's names start with.
+
+        Returns:
+            Its depth, of a shared one that of the last layer which uses it,
+            and the number of depths.
+        """
+        last = self._last_user(param_name[len(prefix) :])
+        if last is None:
+            return super().get_layer_depth(param_name, prefix)
+        return last + 1, self.num_layers + 2
+
+
 @MODELS.register_module()
-class SharedHaLViT(HaLViT):
+class SharedHaLViT(_SharingViT, HaLViT):
     """HaLViT-M* (Koyun and Toereyin, 2024), Sec. 3.1 and Table 3.
 
     All layers share everything but the query matrix and its bias: the
@@ -57,6 +83,9 @@ class SharedHaLViT(HaLViT):
     def _shared_with(self, index: int) -> Tuple[nn.Module, ...]:
         return (self.shared,)
 
+    def _last_user(self, name: str) -> Optional[int]:
+        return self.num_layers - 1 if name.startswith('shared.') else None
+
     def _freeze_stages(self) -> None:
         if self.frozen_stages < self.num_layers:
             raise ValueError(
@@ -68,7 +97,7 @@ class SharedHaLViT(HaLViT):
 
 
 @MODELS.register_module()
-class GroupedMLPViT(PlainViT):
+class GroupedMLPViT(_SharingViT):
     """GroupedMLP: consecutive layers share one FFN.
 
     Each group of layers has one module for its FFN; norms, attention and
@@ -107,6 +136,11 @@ class GroupedMLPViT(PlainViT):
     def _shared_with(self, index: int) -> Tuple[nn.Module, ...]:
         return (self.groups[index // self.group_size],)
 
+    def _last_user(self, name: str) -> Optional[int]:
+        if not name.startswith('groups.'):
+            return None
+        return (int(name.split('.')[1]) + 1) * self.group_size - 1
+
     def _freeze_stages(self) -> None:
         size = self.group_size
         if self.frozen_stages % size:
@@ -118,22 +152,3 @@ class GroupedMLPViT(PlainViT):
         super()._freeze_stages()
         for group in self.groups[: self.frozen_stages // size]:
             group.eval().requires_grad_(False)
-
-    def get_layer_depth(
-        self, param_name: str, prefix: str = ''
-    ) -> Tuple[int, int]:
-        """Depth of a parameter, for layer-wise learning rates.
-
-        Args:
-            param_name: Its name in the model.
-            prefix: What this backbone's names start with.
-
-        Returns:
-            Its depth, that of the first layer which uses it, and the number
-            of depths.
-        """
-        name = param_name[len(prefix) :]
-        if not name.startswith('groups.'):
-            return super().get_layer_depth(param_name, prefix)
-        first = int(name.split('.')[1]) * self.group_size
-        return first + 1, self.num_layers + 2

@@ -242,5 +242,5 @@ class TiedSelfAttention(PreparedModule, _SelfAttentionBase):
                     o.to(wq.dtype), wq, prepared['out_bias'], prepared['gain']
                 )
         wq, _, bias = self.q.weights(shared and shared.q)
-        gain = None if self.gain is None else self.gain()
+        gain = self.gain and self.gain(shared and shared.gain)
         return ops.tied_out(o, wq, bias, gain, packed=packed)

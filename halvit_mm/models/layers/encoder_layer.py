@@ -180,6 +180,10 @@ class TiedEncoderLayer(EncoderLayer):
     ) -> None:
         self.hidden_shift = hidden_shift
         self.gain = gain
+        if out_gain == 'signed':
+            raise ValueError(
+                "out_gain='signed': fixed signs are for hidden units only"
+            )
         self.out_gain = gain if out_gain is None else out_gain
         super().__init__(*args, **kwargs)
 

@@ -29,19 +29,25 @@ class LearntGain(nn.Module):
             start[features // 2 :] = -1
         self.weight = nn.Parameter(start)
 
-    def forward(self) -> Tensor:
-        """Returns: (features,)."""
-        return self.weight
+    def forward(self, shared: Optional['LearntGain'] = None) -> Tensor:
+        """Args: shared: Has the factors if they are not here.
+
+        Returns:
+            (features,).
+        """
+        return shared.weight if self.weight is None else self.weight
 
 
 def learnt_gain(features: int, gain: str) -> Optional[LearntGain]:
     """Args: gain: One of :data:`GAINS`. Returns: A module, or None.
 
     Raises:
-        ValueError: For an unknown gain.
+        ValueError: For an unknown gain, and for signs of an odd number.
     """
     if gain not in GAINS:
         raise ValueError(f'gain={gain!r}: choose one of {list(GAINS)}')
+    if 'signed' in gain and features % 2:
+        raise ValueError(f'gain={gain!r}: {features} units have no half')
     if not gain.startswith('learnt'):
         return None
     return LearntGain(features, signed=gain == 'learnt_signed')

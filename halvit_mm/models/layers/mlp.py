@@ -74,7 +74,8 @@ class TiedFFN(PreparedModule, BaseModule):
             with ops.without_autocast(x):
                 return self._apply_to(x.to(self.prepared_dtype), **prepared)
         w, b1, b2 = self.tied.weights(shared and shared.tied)
-        return self._apply_to(x, w, b1, b2, self.gain and self.gain())
+        gain = self.gain and self.gain(shared and shared.gain)
+        return self._apply_to(x, w, b1, b2, gain)
 
     def _apply_to(self, x, w, b1, b2, gain) -> Tensor:
         # The operator keeps no dropout mask and knows no shift.

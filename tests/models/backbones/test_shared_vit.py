@@ -26,6 +26,8 @@ ARCH4 = dict(ARCH, num_layers=4)
 KINDS = {
     'shared': (SharedHaLViT, {}),
     'shared-matrices': (SharedHaLViT, dict(share_vectors=False)),
+    'shared-signed': (SharedHaLViT, dict(gain='signed')),
+    'shared-learnt': (SharedHaLViT, dict(gain='learnt_signed')),
     'grouped': (GroupedMLPViT, {}),
     'grouped-4': (GroupedMLPViT, dict(group_size=4)),
 }
@@ -50,8 +52,12 @@ def twin_name(kind, name):
 
 def unshared(kind, model, **kwargs):
     """A twin with a copy of every shared weight in each layer."""
-    cls = HaLViT if KINDS[kind][0] is SharedHaLViT else PlainViT
-    twin = build(cls, arch=ARCH4, **kwargs)
+    cls, options = KINDS[kind]
+    if cls is SharedHaLViT:
+        gain = options.get('gain', 'none')
+        twin = build(HaLViT, arch=ARCH4, gain=gain, **kwargs)
+    else:
+        twin = build(PlainViT, arch=ARCH4, **kwargs)
     values = model.state_dict()
     state = {}
     for name in twin.state_dict():
@@ -113,7 +119,9 @@ def test_equals_a_twin_with_copies(kind, options):
 def test_effective_parameters_are_those_of_an_untied_vit(kind):
     stored, effective = count_parameters(ready(kind))
     assert stored == num_params(ready(kind))
-    assert effective == num_params(build(PlainViT, arch=ARCH4))
+    untied = num_params(build(PlainViT, arch=ARCH4))
+    gains = 4 * (32 + 64) if kind == 'shared-learnt' else 0
+    assert effective == untied + gains
 
 
 CHANGES = {
@@ -144,7 +152,7 @@ def test_starts_as_its_twin_does(kind):
     model = ready(kind)
     model.init_weights()
     for name, param in model.named_parameters():
-        if 'ffn' not in name:
+        if 'ffn' not in name or 'gain' in name:
             continue
         if param.ndim == 2:
             fan = sum(param.shape)
@@ -186,11 +194,14 @@ def test_a_step_moves_what_is_not_frozen(kind, frozen):
     assert not any(m.training for m in model.layers[:frozen])
 
 
-def test_depth_of_a_shared_ffn_is_that_of_its_first_user():
-    model = ready('grouped')
-    depth = model.get_layer_depth
-    assert depth('groups.1.ffn.layers.1.weight')[0] == depth('layers.2.a')[0]
-    assert depth('groups.0.ffn.x')[1] == depth('layers.0.a')[1]
+def test_depth_of_what_is_shared_is_that_of_its_last_user():
+    depth = ready('grouped').get_layer_depth
+    assert depth('groups.0.ffn.layers.1.weight') == depth('layers.1.a')
+    assert depth('m.groups.1.ffn.x', 'm.') == depth('layers.3.a')
+    assert depth('layers.0.a')[0] == 1
+    depth = ready('shared').get_layer_depth
+    assert depth('shared.ffn.tied.weight') == depth('layers.3.a')
+    assert depth('pos_embed')[0] == 0
 
 
 def test_groups_divide_the_layers():

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from halvit_mm.models.backbones import HaLViT
 from halvit_mm.models.layers import GAINS, TiedFFN, TiedSelfAttention, prepare
-from tests.helpers import build, num_params, randomise
+from tests.helpers import ARCH, build, num_params, randomise
 
 D, HIDDEN = 24, 40
 X = torch.randn(2, 6, D, generator=torch.Generator().manual_seed(0))
@@ -139,6 +139,18 @@ def test_prepared(gain, shift):
         assert_close(model(image), expected)
 
 
-def test_unknown():
-    with pytest.raises(ValueError, match="gain='free': choose one of"):
-        build(HaLViT, gain='free')
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(gain='free'), "gain='free': choose one of"),
+        (dict(out_gain='free'), "gain='free': choose one of"),
+        (dict(out_gain='signed'), "out_gain='signed': fixed signs are for"),
+        (
+            dict(gain='signed', arch=dict(ARCH, feedforward_channels=63)),
+            "gain='signed': 63 units have no half",
+        ),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(HaLViT, **options)
