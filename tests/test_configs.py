@@ -1,16 +1,20 @@
 """Every config builds, and the recipes are those of the papers."""
 
+import copy
 from functools import cache
 
 import pytest
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATA_SAMPLERS, init_default_scope
+from torch import nn
 
 from halvit_mm.apis import load_config
 from halvit_mm.apis.fake_data import image_size
 from halvit_mm.apis.model_info import build_model, count_parameters
 from halvit_mm.apis.study import Study
 
+from .helpers import num_params
 from .tools.conftest import ROOT
 
 CONFIGS = ROOT / 'configs'
@@ -28,9 +32,14 @@ VIT_DETECTORS = [name for name in DETECTORS if name not in RESNETS]
 
 
 @cache
-def load(name):
+def _load(name):
     # Names of classes may have to be read from data that are not here.
     return load_config(str(CONFIGS / f'{name}.py'), read_data=False)
+
+
+def load(name):
+    # A classifier writes into its config as it is built.
+    return copy.deepcopy(_load(name))
 
 
 def flat(node, path=''):
@@ -63,6 +72,30 @@ def differences(name, other):
 def transform(pipeline, kind):
     (found,) = (t for t in pipeline if t['type'] == kind)
     return found
+
+
+def assert_plain_adamw(cfg):
+    """Nothing of the host's recipe beyond lr and weight decay is changed."""
+    optimizer = cfg.optim_wrapper.optimizer
+    assert optimizer.type == 'AdamW'
+    assert tuple(optimizer.get('betas', (0.9, 0.999))) == (0.9, 0.999)
+    assert optimizer.get('eps', 1e-8) == 1e-8
+    # No layer-wise decay, no rates of single parts.
+    assert 'constructor' not in cfg.optim_wrapper
+    options = flat(cfg.optim_wrapper.paramwise_cfg)
+    assert options
+    assert not [p for p in options if 'layer_decay' in p or 'lr_mult' in p]
+
+
+def assert_no_dropout(backbone, drop_path):
+    """Stochastic depth is all there is, rising from 0 to ``drop_path``."""
+    drops = [m for m in backbone.modules() if isinstance(m, nn.Dropout)]
+    assert len(drops) > len(backbone.layers)
+    assert all(drop.p == 0 for drop in drops)
+    assert all(layer.attn.attn_drop_rate == 0 for layer in backbone.layers)
+    rates = [layer.drop_path.drop_prob for layer in backbone.layers]
+    steps = [i * drop_path / (len(rates) - 1) for i in range(len(rates))]
+    assert rates == pytest.approx(steps)
 
 
 def test_no_config_is_forgotten():
@@ -133,13 +166,15 @@ def test_pretraining_schedule(name):
     assert cfg.train_dataloader.batch_size == 256  # x 4 GPUs
     assert cfg.auto_scale_lr.base_batch_size == 4 * 256
     wrapper = cfg.optim_wrapper
-    assert wrapper.optimizer.type == 'AdamW'
+    assert_plain_adamw(cfg)
     assert wrapper.optimizer.lr == pytest.approx(5e-4 * 1024 / 512)
     assert wrapper.optimizer.weight_decay == 0.05
     assert wrapper.get('clip_grad') is None
     warm_up, cosine = cfg.param_scheduler
     assert (warm_up.type, warm_up.end) == ('LinearLR', 5)
     assert (cosine.type, cosine.begin) == ('CosineAnnealingLR', 5)
+    # Table 2 has neither of these: they are the host's.
+    assert (warm_up.start_factor, cosine.eta_min) == (1e-3, 1e-5)
     # Without an end of its own it lasts to the last epoch, whichever it is.
     assert not {'end', 'T_max'} & set(cosine)
     assert warm_up.by_epoch and cosine.by_epoch
@@ -161,12 +196,12 @@ def test_pretraining_regularisation(name):
     mixes = model.data_preprocessor.batch_augments.augments
     alphas = {type(mix).__name__: mix.alpha for mix in mixes}
     assert alphas == dict(Mixup=0.8, CutMix=1.0)
-    assert model.backbone.drop_after_pos.p == 0
-    assert all(layer.attn.proj_drop.p == 0 for layer in model.backbone.layers)
+    assert_no_dropout(model.backbone, drop_path=0.1)
 
 
-def test_pretraining_repeats_augmentation():
-    cfg = load('pretrain/halvit_t_in1k')
+@pytest.mark.parametrize('name', VITS)
+def test_pretraining_repeats_augmentation(name):
+    cfg = load(name)
     init_default_scope(cfg.default_scope)
     sampler = DATA_SAMPLERS.build(
         dict(cfg.train_dataloader.sampler, dataset=range(600))
@@ -177,31 +212,78 @@ def test_pretraining_repeats_augmentation():
     assert len(set(sampler)) < len(list(sampler))
 
 
+@pytest.mark.parametrize('name', DETECTORS)
+def test_detection_schedule_and_data(name):
+    """mmdet's 2x (HaLViT, Sec. 4.2); ResNet50-PE too, by our choice."""
+    cfg = load(name)
+    assert cfg.train_cfg.type == 'EpochBasedTrainLoop'
+    assert cfg.train_cfg.max_epochs == 24
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end) == ('LinearLR', 500)
+    assert (warm_up.by_epoch, warm_up.start_factor) == (False, 1e-3)
+    assert (steps.type, steps.milestones) == ('MultiStepLR', [16, 22])
+    assert (steps.by_epoch, steps.end, steps.gamma) == (True, 24, 0.1)
+    loader = cfg.train_dataloader
+    assert loader.batch_size == 2
+    assert (loader.sampler.type, loader.sampler.shuffle) == (
+        'DefaultSampler',
+        True,
+    )
+    assert loader.dataset.filter_cfg.filter_empty_gt is True
+    train = loader.dataset.pipeline
+    tests = cfg.test_dataloader.dataset.pipeline
+    for pipeline in (train, tests):
+        resize = transform(pipeline, 'Resize')
+        assert (resize.scale, resize.keep_ratio) == ((1333, 800), True)
+    flips = [t for t in (*train, *tests) if t['type'] == 'RandomFlip']
+    assert flips == [dict(type='RandomFlip', prob=0.5)]
+    assert cfg.model.data_preprocessor.pad_size_divisor == 32
+    assert cfg.model.backbone.init_cfg.type == 'Pretrained'
+    assert cfg.optim_wrapper.get('clip_grad') is None
+
+
 @pytest.mark.parametrize('name', VIT_DETECTORS)
 def test_detection_recipe(name):
     """HaLViT, Sec. 4.2, and what we chose where it is silent."""
     cfg = load(name)
-    assert cfg.train_cfg.type == 'EpochBasedTrainLoop'
-    assert cfg.train_cfg.max_epochs == 24
-    wrapper = cfg.optim_wrapper
-    assert wrapper.optimizer == dict(
-        type='AdamW', lr=0.5e-4, weight_decay=0.05
+    optimizer = cfg.optim_wrapper.optimizer
+    assert optimizer == dict(type='AdamW', lr=0.5e-4, weight_decay=0.05)
+    assert_plain_adamw(cfg)
+    assert cfg.auto_scale_lr.base_batch_size == 4 * 2  # 4 GPUs
+    backbone = build_model(cfg).backbone
+    assert_no_dropout(backbone, drop_path=0.1)
+    assert backbone.frozen_stages < 1 and not backbone.with_cp
+    assert all(p.requires_grad for p in backbone.parameters())
+
+
+def test_resnet_detection_recipe():
+    """mmdet's R50-FPN, the backbone apart."""
+    cfg = load('maskrcnn_resnet50_pe')
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4
     )
-    warm_up, steps = cfg.param_scheduler
-    assert (warm_up.type, warm_up.end) == ('LinearLR', 500)
-    assert not warm_up.by_epoch
-    assert (steps.type, steps.milestones) == ('MultiStepLR', [16, 22])
-    assert (steps.by_epoch, steps.end) == (True, 24)
-    loader = cfg.train_dataloader
-    assert loader.batch_size == 2  # x 4 GPUs
-    assert cfg.auto_scale_lr.base_batch_size == 4 * 2
-    assert loader.dataset.filter_cfg.filter_empty_gt is True
-    tests = cfg.test_dataloader.dataset.pipeline
-    for pipeline in (loader.dataset.pipeline, tests):
-        resize = transform(pipeline, 'Resize')
-        assert (resize.scale, resize.keep_ratio) == ((1333, 800), True)
-    assert cfg.model.data_preprocessor.pad_size_divisor == 32
-    assert cfg.model.backbone.init_cfg.type == 'Pretrained'
+    assert 'paramwise_cfg' not in cfg.optim_wrapper
+    assert cfg.auto_scale_lr.base_batch_size == 8 * 2  # 8 GPUs
+    model = build_model(cfg)
+    backbone = model.backbone
+    assert num_params(backbone) == 13_466_176  # HaLViT, Table 4
+    assert backbone.out_indices == (0, 1, 2, 3)
+    assert (backbone.frozen_stages, backbone.norm_eval) == (1, True)
+    assert backbone.norm_cfg == dict(type='BN', requires_grad=True)
+    assert type(model.neck).__name__ == 'FPN'
+    assert model.neck.in_channels == [256, 512, 1024, 2048]
+
+
+def test_resnet_detector_differs_from_the_hosts_in_the_backbone():
+    base = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_2x_coco.py'
+    host = Config.fromstring(f'_base_ = {base!r}', '.py')
+    ours = load('maskrcnn_resnet50_pe')
+    for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
+        one, two = flat(ours[key]), flat(host[key])
+        paths = one.keys() | two.keys()
+        found = {p for p in paths if one.get(p, '-') != two.get(p, '-')}
+        assert all(path.startswith('backbone.') for path in found), key
+        assert bool(found) == (key == 'model')
 
 
 @pytest.mark.parametrize('name', DETECTORS)
@@ -214,19 +296,45 @@ def test_broken_images_are_skipped_in_training_only(name):
         assert loading.get('max_broken', 0) == limit
 
 
-@pytest.mark.parametrize(
-    ('tied', 'untied'),
-    [
-        ('maskrcnn_halvit_t', 'maskrcnn_vit_s'),
-        ('maskrcnn_halvit_m', 'maskrcnn_vit_b'),
-    ],
+BASES = dict(  # detector -> its base and the options of the backbone
+    halvit_t_signed=('halvit_t', ['gain']),
+    vit_s=('halvit_t', ['type']),
+    halvit_m=('halvit_t', ['arch']),
+    halvit_m_signed=('halvit_m', ['gain']),
+    halvit_m_shared=('halvit_m', ['type']),
+    halvit_m_window=(
+        'halvit_m',
+        [*(f'window_block_indexes.{i}' for i in range(8)), 'window_size'],
+    ),
+    vit_b=('halvit_m', ['type']),
+    vit_b_groupedmlp=('vit_b', ['group_size', 'type']),
+    vit_b_shallowmlp=('vit_b', ['arch']),
 )
-def test_detection_baseline_differs_only_in_the_backbone(tied, untied):
-    assert differences(tied, untied) == [
-        'model.backbone.init_cfg.checkpoint',
-        'model.backbone.init_cfg.made_by',
-        'model.backbone.type',
-    ]
+
+
+def test_no_detector_is_forgotten():
+    names = {f'maskrcnn_{name}' for name in BASES}
+    assert names | {'maskrcnn_halvit_t'} == set(VIT_DETECTORS)
+
+
+@pytest.mark.parametrize('name', BASES)
+def test_detectors_differ_only_in_the_backbone(name):
+    base, options = BASES[name]
+    expected = {f'model.backbone.{option}' for option in options}
+    if name != 'halvit_m_window':  # which takes the weights of HaLViT-M
+        expected.add('model.backbone.init_cfg.checkpoint')
+        expected.add('model.backbone.init_cfg.made_by')
+    if name == 'halvit_m':  # wider, so that the neck's input is as well
+        expected.add('model.neck.in_channels')
+    found = differences(f'maskrcnn_{name}', f'maskrcnn_{base}')
+    assert found == sorted(expected)
+
+
+def test_windows():
+    """ViTDet-B: a global layer at the end of each quarter."""
+    backbone = build_model(load('maskrcnn_halvit_m_window')).backbone
+    sizes = [layer.attn.window_size for layer in backbone.layers]
+    assert sizes == [14, 14, 0] * 4
 
 
 @pytest.mark.parametrize(
@@ -337,24 +445,35 @@ def test_pretrained_weights_come_from_our_own_config(name):
         assert backbone.get(key) == own.get(key)
 
 
-@pytest.mark.parametrize('with_cls_token', [True, False])
+def optimizer_and_decays(cfg):
+    """The optimiser, and each parameter's name -> its weight decay."""
+    model = build_model(cfg)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {id(p): n for n, p in model.named_parameters()}
+    decays = {
+        names[id(p)]: group['weight_decay']
+        for group in optimizer.param_groups
+        for p in group['params']
+    }
+    assert decays.keys() == dict(model.named_parameters()).keys()
+    return model, optimizer, decays
+
+
 @pytest.mark.parametrize(
-    'name', ['maskrcnn_halvit_t', 'pretrain/halvit_t_in1k']
+    ('name', 'with_cls_token'),
+    [
+        *((name, True) for name in VITS),
+        *((name, False) for name in VIT_DETECTORS),
+        ('pretrain/halvit_t_in1k', False),
+        ('maskrcnn_halvit_t', True),
+    ],
 )
 def test_weight_decay_spares_norms_biases_and_embeddings(name, with_cls_token):
     options = {'model.backbone.with_cls_token': with_cls_token}
     if not with_cls_token and name.startswith('pretrain/'):
         options['model.backbone.out_type'] = 'avg_featmap'
     cfg = load_config(str(CONFIGS / f'{name}.py'), options)
-    model = build_model(cfg)
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    names = {id(p): n for n, p in model.named_parameters()}
-    decays = {
-        names[id(p)]: group['weight_decay']
-        for group in wrapper.optimizer.param_groups
-        for p in group['params']
-    }
-    assert decays.keys() == dict(model.named_parameters()).keys()
+    model, optimizer, decays = optimizer_and_decays(cfg)
     spared = {n for n, decay in decays.items() if decay == 0}
     assert set(decays.values()) == {0, 0.05}
     # Matrices and kernels have more than one axis, norms and biases one.
@@ -363,6 +482,24 @@ def test_weight_decay_spares_norms_biases_and_embeddings(name, with_cls_token):
     if with_cls_token:
         embeddings.add('backbone.cls_token')
     assert spared == vectors | embeddings
+    lr = cfg.optim_wrapper.optimizer.lr
+    groups = optimizer.param_groups
+    assert {(group['lr'], group['betas']) for group in groups} == {
+        (lr, (0.9, 0.999))
+    }
+
+
+@pytest.mark.parametrize('name', RESNETS)
+def test_resnets_decay_everything(name):
+    """As torchvision and mmdet do."""
+    _, _, decays = optimizer_and_decays(load(name))
+    assert set(decays.values()) == {1e-4}
+
+
+@pytest.mark.parametrize('name', PRETRAINING + TRANSFER)
+def test_peak_and_final_score_are_logged(name):
+    hooks = [hook['type'] for hook in load(name).get('custom_hooks') or []]
+    assert hooks.count('halvit_mm.PeakToFinalHook') == 1
 
 
 @pytest.mark.parametrize('name', ['cifar10', 'cifar10_long', 'nuclei'])

@@ -18,7 +18,8 @@ train_dataloader = dict(
 )
 
 # lr = 5e-4 x 1024 / 512 (Sec. 4.1) and its schedule are the base's, but for
-# 5 warm-up epochs instead of 20 and no clipping (Table 2).
+# 5 warm-up epochs instead of 20 and no clipping (Table 2). Its start_factor
+# and eta_min stay, the paper gives none.
 optim_wrapper = dict(clip_grad=None)
 param_scheduler = [
     dict(
@@ -31,3 +32,5 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5),
 ]
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+# how stable a run is: peak, final and their difference
+custom_hooks = [dict(type='halvit_mm.PeakToFinalHook')]

@@ -56,7 +56,8 @@ def build_model(cfg: Config) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = copy.deepcopy(cfg.model)
     if 'data_preprocessor' in cfg:  # as mmengine's Runner does
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        preprocessor = copy.deepcopy(cfg.data_preprocessor)  # it is changed
+        model.setdefault('data_preprocessor', preprocessor)
     return MODELS.build(model)
 
 

@@ -9,7 +9,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from threading import Event
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import (
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch
 import yaml
@@ -220,6 +228,7 @@ def run_study(
     work_dir: Path,
     kept: Path,
     jobs: int = 1,
+    only: Optional[Sequence[str]] = None,
     log: Callable[[str], None] = print,
     after: Callable[[List[Dict]], None] = lambda results: None,
 ) -> List[Dict]:
@@ -234,6 +243,7 @@ def run_study(
         work_dir: Folder for checkpoints and logs.
         kept: Folder of the results.
         jobs: Trainings at a time; they share the machine's cores.
+        only: Variants that are run, None for all of them.
         log: Told what goes on.
         after: Called with the results so far, at first and after each run.
 
@@ -242,7 +252,14 @@ def run_study(
 
     Raises:
         RuntimeError: If a training fails.
+        ValueError: If ``only`` names an unknown variant.
     """
+    variants = {run.variant for run in study.runs}
+    unknown = set(only or ()) - variants
+    if unknown:
+        raise ValueError(
+            f'no variants {sorted(unknown)}: choose of {sorted(variants)}'
+        )
     kept.mkdir(parents=True, exist_ok=True)
     path = kept / 'results.json'
     known = json.loads(path.read_text()) if path.is_file() else []
@@ -278,9 +295,10 @@ def run_study(
 
     errors = []
     with ThreadPoolExecutor(jobs) as pool:
-        runs = enumerate(study.runs, 1)
         started = [
-            pool.submit(start, *r) for r in runs if r[1].key not in done
+            pool.submit(start, number, run)
+            for number, run in enumerate(study.runs, 1)
+            if run.key not in done and run.variant in (only or variants)
         ]
         try:
             for future in as_completed(started):

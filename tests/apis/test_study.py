@@ -100,6 +100,9 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
     (out / 'results.json').write_text(json.dumps([other]))
     with pytest.raises(RuntimeError, match='stopped'):
         run_study(study, tmp_path, out, log=lambda line: None)
+    with pytest.raises(ValueError, match=r"no variants \['six'\]"):
+        run_study(study, tmp_path, out, only=['six'])
+    assert len(run_study(study, tmp_path, out, only=['two'])) == 2
     path.write_text(path.read_text().replace('one:', 'renamed:'))
     study = Study.load(path)
     ran_before, ran[:] = list(ran), []

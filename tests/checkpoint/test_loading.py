@@ -8,7 +8,13 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from halvit_mm.checkpoint import load_pretrained, read_state_dict
-from halvit_mm.models import HaLViT, PlainViT
+from halvit_mm.models.backbones import (
+    GroupedMLPViT,
+    HaLViT,
+    PlainViT,
+    SharedHaLViT,
+    TiedResNet,
+)
 from tests.helpers import ARCH, DETECTION, build, randomise
 
 
@@ -209,20 +215,49 @@ def test_a_file_cut_short_is_refused_by_name(share, suffix, tmp_path):
 
 
 @pytest.mark.parametrize('is_list', [False, True])
-@pytest.mark.parametrize('cls', [HaLViT, PlainViT])
-def test_classification_to_detection(cls, is_list, path):
-    theirs = randomise(build(cls))  # 32 x 32 pixels, with a cls token
+@pytest.mark.parametrize(
+    ('cls', 'options'),
+    [
+        (HaLViT, {}),
+        (PlainViT, {}),
+        (SharedHaLViT, {}),
+        (SharedHaLViT, dict(share_vectors=False)),
+        (GroupedMLPViT, dict(arch=dict(ARCH, num_layers=4), group_size=2)),
+    ],
+)
+def test_classification_to_detection(cls, options, is_list, path):
+    theirs = randomise(build(cls, **options))  # 32 px, with a cls token
     torch.save(dict(state_dict=classifier_state(theirs)), path)
     init_cfg = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
     # mmengine takes one or several
-    ours = build(
-        cls, **DETECTION, init_cfg=[init_cfg] if is_list else init_cfg
-    )
+    init_cfg = [init_cfg] if is_list else init_cfg
+    ours = build(cls, **options, **DETECTION, init_cfg=init_cfg)
     ours.init_weights()
     assert ours.is_init
     expected = without(theirs.state_dict(), 'cls_token')
     expected['pos_embed'] = expected['pos_embed'][:, 1:]
     assert_close(ours.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_classification_to_detection_of_a_resnet(path):
+    """Its statistics come along, and what is frozen is loaded, too."""
+    options = dict(stem_channels=4, base_channels=4)
+    theirs = randomise(TiedResNet(**options))
+    for buffer in theirs.buffers():
+        buffer.copy_(torch.randint(1, 9, buffer.shape))
+    state = {f'backbone.{k}': v for k, v in theirs.state_dict().items()}
+    state['head.fc.weight'] = torch.ones(10, 128)
+    torch.save(dict(state_dict=state), path)
+    ours = TiedResNet(
+        **options,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=1,
+        norm_eval=True,
+        init_cfg=dict(type='Pretrained', checkpoint=path),
+    )
+    ours.init_weights()
+    assert ours.is_init
+    assert_same_weights(ours, theirs)
 
 
 def test_classification_to_detection_at_another_size(path):

@@ -34,6 +34,9 @@ def parse_args():
         help='trainings at a time, which share the cores, default 1',
     )
     parser.add_argument(
+        '--variants', nargs='+', help='run these only, default all'
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -55,7 +58,9 @@ def main():
         write_study(study, results, out)
         draw_study(study.metric, results, str(out / 'scores.png'))
 
-    results = run_study(study, work_dir, out, args.jobs, after=write)
+    results = run_study(
+        study, work_dir, out, args.jobs, args.variants, after=write
+    )
     print_study(study, results)
     print(f'written to {out}')
 

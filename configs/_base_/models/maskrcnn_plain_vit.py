@@ -15,8 +15,13 @@ model = dict(
         patch_size=16,
         out_type='featmap',
         with_cls_token=False,
-        drop_path_rate=0.1,  # our choice: the paper gives none for COCO
+        # The paper is silent on these for COCO, so they are our choice: drop
+        # path, global attention in every layer (no window_size), and, in the
+        # schedule, no layer-wise decay.
+        drop_path_rate=0.1,
     ),
+    # The paper starts the new layers with Xavier. Our choice: the neck does,
+    # the heads keep mmdet's own start.
     neck=dict(
         _delete_=True,
         type='halvit_mm.SimpleFPN',

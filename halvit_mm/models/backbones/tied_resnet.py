@@ -7,18 +7,31 @@ Shapes: B batch, H and W grid, C_in channels into a stage, C out of it, M
 inside its blocks (C / 4).
 """
 
-from typing import Sequence
+import re
+from typing import Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule, ModuleList
+from mmengine.model import BaseModule, ModuleList, constant_init
 from mmpretrain.models.backbones import ResNet
+from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
 from ...registry import MODELS
 from .pretrained import PretrainedBackbone
 
 __all__ = ['TiedResNet', 'TiedStage']
+
+#: What the host's stages can choose and a tied one cannot.
+_FIXED = dict(
+    expansion=4,
+    dilation=1,
+    style='pytorch',
+    avg_down=False,
+    with_cp=False,
+    conv_cfg=None,
+    drop_path_rate=0.0,
+)
 
 
 def _conv3x3(channels: int, stride: int, groups: int = 1) -> nn.Conv2d:
@@ -36,14 +49,18 @@ class TiedBottleneck(BaseModule):
         channels: C.
         mid_channels: M.
         stride: Of the 3x3 convolution.
+        norm_cfg: The norms; their names are those of BatchNorm, whatever
+            they are.
     """
 
-    def __init__(self, channels: int, mid_channels: int, stride: int) -> None:
+    def __init__(
+        self, channels: int, mid_channels: int, stride: int, norm_cfg: dict
+    ) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(mid_channels)
+        self.bn1 = build_norm_layer(norm_cfg, mid_channels)
         self.conv = _conv3x3(mid_channels, stride)
-        self.bn2 = nn.BatchNorm2d(mid_channels)
-        self.bn3 = nn.BatchNorm2d(channels)
+        self.bn2 = build_norm_layer(norm_cfg, mid_channels)
+        self.bn3 = build_norm_layer(norm_cfg, channels)
         self.out_channels = channels  # as the host's blocks say it
 
     def forward(self, x: Tensor, identity: Tensor, weight: Tensor) -> Tensor:
@@ -76,6 +93,7 @@ class TiedStage(BaseModule):
         num_blocks: Number of bottlenecks.
         stride: Of the first of them.
         zero_init_residual: Whether the last norm of a block starts at 0.
+        norm_cfg: All norms of the stage, BatchNorm by default.
 
     Raises:
         ValueError: If the channels that are missing cannot be grouped.
@@ -88,8 +106,10 @@ class TiedStage(BaseModule):
         num_blocks: int,
         stride: int,
         zero_init_residual: bool = True,
+        norm_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__()
+        norm_cfg = norm_cfg or dict(type='BN')
         self.zero_init_residual = zero_init_residual
         missing = channels - in_channels
         if missing < 0 or missing % in_channels:
@@ -111,17 +131,19 @@ class TiedStage(BaseModule):
                 bias=False,
             )
             self.expand = nn.Sequential(
-                conv, nn.BatchNorm2d(missing), nn.GELU()
+                conv, build_norm_layer(norm_cfg, missing), nn.GELU()
             )
         self.downsample = None
         if stride > 1:
             self.downsample = nn.Sequential(
                 _conv3x3(channels, stride, groups=channels),
-                nn.BatchNorm2d(channels),
-                nn.BatchNorm2d(channels),
+                build_norm_layer(norm_cfg, channels),
+                build_norm_layer(norm_cfg, channels),
             )
         self.blocks = ModuleList(
-            TiedBottleneck(channels, mid_channels, stride if i == 0 else 1)
+            TiedBottleneck(
+                channels, mid_channels, stride if i == 0 else 1, norm_cfg
+            )
             for i in range(num_blocks)
         )
         nn.init.xavier_normal_(self.weight)
@@ -132,7 +154,7 @@ class TiedStage(BaseModule):
         nn.init.xavier_normal_(self.weight)
         if self.zero_init_residual:
             for block in self.blocks:
-                nn.init.zeros_(block.bn3.weight)
+                constant_init(block.bn3, 0)
 
     def __getitem__(self, index: int) -> nn.Module:
         """A block. Args: index: As of a list; the host asks for the last."""
@@ -159,10 +181,15 @@ class TiedResNet(PretrainedBackbone, ResNet):
     Args:
         depth: 50, 101 or 152: bottlenecks.
         tied_stages: Indices of the stages that are tied, from 0.
-        kwargs: As for mmpretrain's ``ResNet``.
+        kwargs: As for mmpretrain's ``ResNet``. A tied stage takes
+            ``norm_cfg``, ``frozen_stages``, ``norm_eval`` and
+            ``zero_init_residual`` as the others do, but leaves no choice of
+            ``expansion``, ``dilations``, ``style``, ``avg_down``,
+            ``with_cp``, ``conv_cfg`` and ``drop_path_rate``.
 
     Raises:
-        ValueError: For another depth or an unknown stage.
+        ValueError: For another depth, an unknown stage, or what a tied stage
+            does not have.
     """
 
     def __init__(
@@ -191,15 +218,71 @@ class TiedResNet(PretrainedBackbone, ResNet):
         return self
 
     def make_res_layer(self, **kwargs) -> nn.Module:
-        """Build the next stage. Args: kwargs: As the base class has them."""
+        """Build the next stage.
+
+        Args:
+            kwargs: As the base class has them.
+
+        Returns:
+            The stage.
+
+        Raises:
+            ValueError: If it is tied and asked for what only others have.
+        """
         if len(self.res_layers) not in self.tied_stages:
             return super().make_res_layer(**kwargs)
-        if kwargs['dilation'] != 1 or kwargs['with_cp']:
-            raise ValueError('tied stages take no dilation and no with_cp')
-        return TiedStage(
-            kwargs['in_channels'],
-            kwargs['out_channels'],
-            kwargs['num_blocks'],
-            kwargs['stride'],
-            self.zero_init_residual,
+        return _make_tied_stage(
+            zero_init_residual=self.zero_init_residual, **kwargs
         )
+
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> Tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning rates.
+
+        Args:
+            param_name: Its name in the model.
+            prefix: What this backbone's names start with.
+
+        Returns:
+            Its depth, and the number of depths. What the blocks of a tied
+            stage share has the depth of the first of them.
+        """
+        # The host wants a block's index right behind the stage's name.
+        name = re.sub(r'(layer\d+\.)blocks\.', r'\1', param_name)
+        name = re.sub(r'(layer\d+\.)(?!\d)', r'\g<1>0.', name)
+        return super().get_layer_depth(name, prefix)
+
+
+def _make_tied_stage(
+    in_channels: int,
+    out_channels: int,
+    num_blocks: int,
+    stride: int,
+    norm_cfg: dict,
+    zero_init_residual: bool,
+    block: type,
+    drop_path_rate: Sequence[float],
+    **others,
+) -> TiedStage:
+    """Args: As the host has them. Returns: The stage they make."""
+    others['drop_path_rate'] = max(drop_path_rate)
+    for name, value in others.items():
+        if name not in _FIXED:
+            raise ValueError(
+                f'tied stages know no {name}={value!r}: choose from '
+                f'{list(_FIXED)}'
+            )
+        if value != _FIXED[name]:
+            raise ValueError(
+                f'{name}={value!r}: tied stages take no {name} but '
+                f'{_FIXED[name]!r}'
+            )
+    return TiedStage(
+        in_channels,
+        out_channels,
+        num_blocks,
+        stride,
+        zero_init_residual,
+        norm_cfg,
+    )
