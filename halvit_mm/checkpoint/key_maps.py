@@ -4,6 +4,11 @@ Each table maps a foreign name to ours, those of an untied classifier
 (``backbone.*`` is a :class:`~halvit_mm.models.PlainViT`, ``head.*``
 mmpretrain's ``VisionTransformerClsHead``). ``{}`` stands for the index of a
 layer. None is dropped on purpose.
+
+A model that averages its tokens has its last norm behind the average: timm's
+and MAE's ``fc_norm``, our ``ln2``, which a ``PlainViT`` has with
+``out_type='avg_featmap'``; it takes ``final_norm=False``, for ``ln1`` before
+the average is in none of these files.
 """
 
 import re
@@ -20,7 +25,7 @@ def _pairs(foreign: str, ours: str) -> Table:
     return {f'{foreign}.{x}': f'{ours}.{x}' for x in ('weight', 'bias')}
 
 
-_ENCODER: Table = {
+_CLASSIFIER: Table = {
     'cls_token': 'backbone.cls_token',
     'pos_embed': 'backbone.pos_embed',
     **_pairs('patch_embed.proj', 'backbone.patch_embed.projection'),
@@ -31,15 +36,19 @@ _ENCODER: Table = {
     **_pairs('blocks.{}.mlp.fc1', 'backbone.layers.{}.ffn.layers.0.0'),
     **_pairs('blocks.{}.mlp.fc2', 'backbone.layers.{}.ffn.layers.1'),
     **_pairs('norm', 'backbone.ln1'),
+    **_pairs('fc_norm', 'backbone.ln2'),
+    **_pairs('head', 'head.layers.head'),
 }
 
-#: Where a checkpoint comes from -> its table. mmpretrain's names are ours.
+#: Where a checkpoint comes from -> its table.
 KEY_MAPS: Dict[str, Table] = {
+    # mmpretrain's ViT and DeiT, whose names are ours
+    'mmpretrain': {name: name for name in _CLASSIFIER.values()},
     # timm's ViT and DeiT, and the DeiT repository
-    'timm': {**_ENCODER, **_pairs('head', 'head.layers.head')},
-    # MAE: the decoder is for pretraining only
+    'timm': _CLASSIFIER,
+    # MAE, pretrained or fine-tuned: the decoder is for pretraining only
     'mae': {
-        **_ENCODER,
+        **_CLASSIFIER,
         'mask_token': None,
         'decoder_pos_embed': None,
         **dict.fromkeys(_pairs('decoder_embed', '')),
@@ -52,6 +61,15 @@ KEY_MAPS: Dict[str, Table] = {
         **dict.fromkeys(_pairs('decoder_norm', '')),
         **dict.fromkeys(_pairs('decoder_pred', '')),
     },
+}
+
+#: Names, in part, that no table has -> why.
+_NOT_HERE = {
+    ('dist_token', 'head_dist'): 'the untied skeleton has no distillation '
+    'token and no head for it: take a DeiT trained without distillation',
+    ('pre_logits',): 'the untied skeleton has no pre-logits layer in front of '
+    'the head: take a file without, or delete these names and keep the '
+    'backbone alone',
 }
 
 
@@ -99,9 +117,14 @@ def _rename(state_dict, table: Table, name: str) -> Dict[str, Tensor]:
     rename = _renamer(table)
     unknown = [key for key in state_dict if rename(key) == '']
     if unknown:
+        reasons = [
+            f'; {reason}'
+            for parts, reason in _NOT_HERE.items()
+            if any(part in key for part in parts for key in unknown)
+        ]
         raise ValueError(
             f'{len(unknown)} names are not in the table of {name}: '
-            f'{unknown[:3]}'
+            f'{unknown[:3]}{"".join(reasons)}'
         )
     renamed = ((rename(key), value) for key, value in state_dict.items())
     return {key: value for key, value in renamed if key is not None}

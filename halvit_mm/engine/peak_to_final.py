@@ -1,12 +1,13 @@
 """How far the last score is below the best one."""
 
 import json
+import math
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, Optional, Tuple
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..registry import HOOKS
 
@@ -22,7 +23,8 @@ class PeakToFinalHook(Hook):
     scores, and all metrics of the last validation, stand in
     ``peak_to_final.json`` in the work directory, from which a resumed run
     goes on; a checkpoint does not hold the score of its own
-    epoch, it is written before the validation.
+    epoch, it is written before the validation. A score that is no number is
+    the best one only where all are.
 
     Args:
         metric: The score, larger is better.
@@ -37,16 +39,36 @@ class PeakToFinalHook(Hook):
         self._last: Dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Read the scores of a run that is resumed. Args: runner: Of it."""
+        """Read the scores of a run that is resumed.
+
+        The main process reads for all: without a shared disk the others do
+        not have the file, and would validate alone in :meth:`after_train`.
+
+        Args:
+            runner: Whose training begins.
+
+        Raises:
+            ValueError: If it does not train by epochs.
+        """
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise ValueError(
+                'PeakToFinalHook compares the scores of epochs, but under '
+                f'{type(runner.train_loop).__name__} the epoch stays 0: train '
+                'with an EpochBasedTrainLoop (train_cfg.by_epoch=True), or '
+                'leave the hook out'
+            )
         path = Path(runner.work_dir) / self.file_name
+        found = [None]
+        if runner.epoch and is_main_process() and path.is_file():
+            found = [json.loads(path.read_text())]
+        broadcast_object_list(found)
+        (content,) = found
         self._scores = {}
-        if runner.epoch and path.is_file():
-            content = json.loads(path.read_text())
-            if content['metric'] == self.metric:
-                scores = enumerate(content['scores'], 1)
-                done = ((e, s) for e, s in scores if e <= runner.epoch)
-                self._scores = {e: s for e, s in done if s is not None}
-                self._last = content['metrics']
+        if content and content['metric'] == self.metric:
+            scores = enumerate(content['scores'], 1)
+            done = ((e, s) for e, s in scores if e <= runner.epoch)
+            self._scores = {e: s for e, s in done if s is not None}
+            self._last = content['metrics']
 
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[Dict[str, float]] = None
@@ -93,9 +115,13 @@ class PeakToFinalHook(Hook):
             ),
         )
 
+    def _order(self, epoch: int) -> Tuple[bool, float]:
+        score = self._scores[epoch]
+        return not math.isnan(score), score
+
     def _summary(self) -> Dict:
         last = max(self._scores)
-        best = max(self._scores, key=self._scores.get)
+        best = max(self._scores, key=self._order)
         return dict(
             metric=self.metric,
             best=self._scores[best],

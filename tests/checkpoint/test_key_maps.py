@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from mmpretrain.models import VisionTransformerClsHead
+from mmpretrain.models import ImageClassifier, VisionTransformerClsHead
 from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
@@ -55,29 +55,36 @@ class Block(nn.Module):
 
 
 class Timm(nn.Module):
-    """A ViT with timm's names, written anew."""
+    """A ViT with timm's names, written anew.
 
-    def __init__(self):
+    With ``pool='avg'`` the norm is behind the average, as MAE fine-tunes.
+    """
+
+    def __init__(self, pool='token'):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, D))
         self.pos_embed = nn.Parameter(torch.zeros(1, 17, D))
         self.patch_embed = nn.Module()
         self.patch_embed.proj = nn.Conv2d(3, D, 8, 8)
         self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
-        self.norm = nn.LayerNorm(D, eps=1e-6)
+        self.pool = pool
+        norm = nn.LayerNorm(D, eps=1e-6)
+        setattr(self, 'norm' if pool == 'token' else 'fc_norm', norm)
         self.head = nn.Linear(D, 5)
 
     def forward(self, x):
         x = self.patch_embed.proj(x).flatten(2).transpose(1, 2)
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
         x = self.blocks(x + self.pos_embed)
-        return self.head(self.norm(x)[:, 0])
+        if self.pool == 'token':
+            return self.head(self.norm(x)[:, 0])
+        return self.head(self.fc_norm(x[:, 1:].mean(dim=1)))
 
 
 class Ours(nn.Module):
-    def __init__(self):
+    def __init__(self, **options):
         super().__init__()
-        self.backbone = build(PlainViT)
+        self.backbone = build(PlainViT, **options)
         self.head = VisionTransformerClsHead(5, D)
 
     def forward(self, x):
@@ -85,17 +92,52 @@ class Ours(nn.Module):
         return self.head(tuple([None, f] for f in feats))
 
 
+def mmpretrain(**options):
+    """The host's own classifier."""
+    backbone = dict(arch=ARCH, img_size=32, patch_size=8, **options)
+    return ImageClassifier(
+        dict(type='VisionTransformer', **backbone),
+        head=dict(
+            type='VisionTransformerClsHead', num_classes=5, in_channels=D
+        ),
+    )
+
+
+def decoder():
+    """The weights of an MAE that are for pretraining only."""
+    names = [name for name, ours in KEY_MAPS['mae'].items() if ours is None]
+    return {name.replace('{}', '7'): torch.zeros(1) for name in names}
+
+
 @pytest.fixture
 def timm():
     return randomise(Timm()).eval()
 
 
-def test_a_timm_model_computes_the_same_here(timm):
-    ours = Ours().eval()
-    ours.load_state_dict(to_ours(timm.state_dict(), 'timm'))
+AVERAGE = dict(out_type='avg_featmap', final_norm=False)
+
+
+@pytest.mark.parametrize(
+    ('source', 'make', 'options'),
+    [
+        ('timm', Timm, {}),
+        ('timm', lambda: Timm('avg'), AVERAGE),
+        ('mae', lambda: Timm('avg'), AVERAGE),
+        ('mmpretrain', mmpretrain, {}),
+        ('mmpretrain', lambda: mmpretrain(**AVERAGE), AVERAGE),
+        (  # both norms
+            'mmpretrain',
+            lambda: mmpretrain(out_type='avg_featmap'),
+            dict(out_type='avg_featmap'),
+        ),
+    ],
+)
+def test_a_model_computes_the_same_here(source, make, options):
+    model = randomise(make()).eval()
+    ours = Ours(**options).eval()
+    ours.load_state_dict(to_ours(model.state_dict(), source))
     image = torch.randn(2, 3, 32, 32)
-    actual = ours.head.layers.head(ours.backbone(image)[0])
-    assert_close(actual, timm(image))
+    assert_close(ours(image), model(image))
 
 
 def test_a_backbone_starts_from_a_timm_file(timm, tmp_path):
@@ -120,14 +162,17 @@ def test_the_converter(timm, tmp_path):
     assert all(torch.equal(found[k], v) for k, v in timm.state_dict().items())
 
 
-def test_round_trip(timm):
-    there = to_ours(timm.state_dict(), 'timm')
-    back = from_ours(there, 'timm')
-    assert back.keys() == timm.state_dict().keys()
-    assert all(torch.equal(back[k], v) for k, v in timm.state_dict().items())
-    state = Ours().state_dict()
-    again = to_ours(from_ours(state, 'timm'), 'timm')
-    assert again.keys() == state.keys()
+@pytest.mark.parametrize('source', KEY_MAPS)
+def test_round_trip(source):
+    """There and back: the same names with the same weights."""
+    model = dict(mmpretrain=mmpretrain, timm=Timm, mae=Timm)[source]()
+    state = randomise(model).state_dict()
+    dropped = decoder() if source == 'mae' else {}
+    there = to_ours({**state, **dropped}, source)
+    assert there.keys() == Ours().state_dict().keys()
+    back = from_ours(there, source)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[k], v) for k, v in state.items())
 
 
 @pytest.mark.parametrize('source', KEY_MAPS)
@@ -141,13 +186,8 @@ def test_tables_go_both_ways(source):
 
 def test_mae_loses_its_decoder(timm):
     state = {k: v for k, v in timm.state_dict().items() if 'head' not in k}
-    decoder = {
-        name.replace('{}', '7'): torch.zeros(1)
-        for name, ours in KEY_MAPS['mae'].items()
-        if ours is None
-    }
-    assert len(decoder) > 10
-    found = to_ours({**state, **decoder}, 'mae')
+    assert len(decoder()) > 10
+    found = to_ours({**state, **decoder()}, 'mae')
     expected = {k for k in Ours().state_dict() if k.startswith('backbone.')}
     assert found.keys() == expected
 
@@ -170,6 +210,26 @@ def test_many_layers():
         (
             lambda: from_ours({'backbone.layers.0.attn.q.weight': 0}, 'timm'),
             'not in the table of timm',
+        ),
+        (
+            lambda: to_ours({'dist_token': 0, 'head_dist.bias': 0}, 'timm'),
+            'has no distillation token and no head for it: take a DeiT',
+        ),
+        (
+            lambda: to_ours({'backbone.dist_token': 0}, 'mmpretrain'),
+            'table of mmpretrain: .* has no distillation token',
+        ),
+        (
+            lambda: to_ours({'pre_logits.fc.weight': 0}, 'timm'),
+            'has no pre-logits layer in front of the head: take a file with',
+        ),
+        (
+            lambda: to_ours({'head.layers.pre_logits.bias': 0}, 'mmpretrain'),
+            'has no pre-logits layer',
+        ),
+        (  # another skeleton's: no way out to offer
+            lambda: to_ours({'backbone.layers.0.gamma1': 0}, 'mmpretrain'),
+            r"mmpretrain: \['backbone.layers.0.gamma1'\]$",
         ),
     ],
 )

@@ -3,13 +3,12 @@
 import argparse
 from pathlib import Path
 
-import yaml
-
 from halvit_mm.apis.model_zoo import (
     load_zoo,
     measure_zoo,
     write_metafile,
     write_page,
+    zoo_points,
 )
 from halvit_mm.visualization import draw_zoo
 
@@ -22,7 +21,10 @@ def parse_args():
         '--latency', action='store_true', help='time each model on the CPU'
     )
     parser.add_argument(
-        '--repeats', type=int, default=9, help='passes that are timed'
+        '--repeats',
+        type=int,
+        default=9,
+        help='turns of each model that are timed, of three passes',
     )
     parser.add_argument('--root', type=Path, default=ROOT, help='repository')
     return parser.parse_args()
@@ -31,27 +33,12 @@ def parse_args():
 def main():
     args = parse_args()
     configs, docs = args.root / 'configs', args.root / 'docs'
-    entries = load_zoo(configs)
     if args.latency:
-        measure_zoo(configs, entries, args.repeats)
-        entries = load_zoo(configs)
-    write_metafile(entries, configs / 'metafile.yml')
-    write_page(entries, docs / 'model_zoo.md', 'images/model_zoo.png')
-    others = yaml.safe_load((configs / 'zoo' / 'papers.yml').read_text())
-    draw_zoo(
-        [
-            (e.paper['name'], e.paper['params'], e.paper['top1'])
-            for e in entries
-            if 'top1' in e.paper
-        ],
-        [tuple(point) for point in others['others']],
-        [
-            (e.paper['name'], e.total.stored / 1e6, e.measured['top1'])
-            for e in entries
-            if 'top1' in e.measured
-        ],
-        str(docs / 'images' / 'model_zoo.png'),
-    )
+        measure_zoo(configs, args.repeats)
+    zoo = load_zoo(configs)
+    write_metafile(zoo, configs / 'metafile.yml')
+    write_page(zoo, docs / 'model_zoo.md', 'images/model_zoo.png')
+    draw_zoo(*zoo_points(zoo), str(docs / 'images' / 'model_zoo.png'))
 
 
 if __name__ == '__main__':

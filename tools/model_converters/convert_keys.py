@@ -2,6 +2,9 @@
 
 convert_keys.py deit_base.pth vit_b.safetensors --from timm
 convert_keys.py vit_b.safetensors deit_base.safetensors --to timm
+
+mmpretrain's names are ours: "mmpretrain" only checks that a file has those of
+a ViT classifier and no others.
 """
 
 import argparse
