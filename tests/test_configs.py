@@ -10,9 +10,12 @@ from mmengine.registry import DATA_SAMPLERS, init_default_scope
 from torch import nn
 
 from halvit_mm.apis import load_config
+from halvit_mm.apis.compress import FiPSSettings
 from halvit_mm.apis.fake_data import image_size
 from halvit_mm.apis.model_info import build_model, count_parameters
 from halvit_mm.apis.study import Study
+from halvit_mm.compression import find_groups
+from halvit_mm.compression.decomposition import rank_for_budget
 
 from .helpers import num_params
 from .tools.conftest import ROOT
@@ -23,6 +26,9 @@ NAMES = sorted(
     for path in CONFIGS.rglob('*.py')
     if '_base_' not in path.parts
 )
+#: Builds from a file that tools/compress.py makes: tests/models/wrappers.
+COMPRESSED = 'fips/maskrcnn_halvit_t_fips'
+NAMES.remove(COMPRESSED)
 DETECTORS = [name for name in NAMES if name.startswith('maskrcnn_')]
 PRETRAINING = [name for name in NAMES if name.startswith('pretrain/')]
 TRANSFER = [name for name in NAMES if name.startswith('transfer/')]
@@ -500,6 +506,37 @@ def test_resnets_decay_everything(name):
 def test_peak_and_final_score_are_logged(name):
     hooks = [hook['type'] for hook in load(name).get('custom_hooks') or []]
     assert hooks.count('halvit_mm.PeakToFinalHook') == 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'ranks'),
+    [
+        # DeiT-B: method of the paper, 40 %: 1092 of 768
+        ('deit_b_fips', {}, [1092] * 3),
+        # r = floor(0.4 d P / (d + P / 4)), P = 4 x 1536 and 4 x 3072
+        ('halvit_t_fips', {}, [491] * 3),
+        ('halvit_m_fips', {}, [983] * 3),
+        # as many blocks a stage as Swin-L has, half as wide
+        (
+            'swin_l_fips',
+            {'model.backbone.arch': 'small'},
+            [122, 245, 567, 567, 567, 983],
+        ),
+    ],
+)
+def test_groups_of_fips(name, options, ranks):
+    cfg = load_config(str(CONFIGS / f'fips/{name}.py'), options)
+    settings = FiPSSettings.from_config(cfg)
+    backbone = build_model(cfg).backbone
+    groups = find_groups(backbone, settings.groups)
+    found = [
+        rank_for_budget(g.dim, g.width, settings.budget, settings.sparsity)
+        for g in groups
+    ]
+    assert found == ranks
+    units = [unit.name for group in groups for unit in group.units]
+    ffns = [n for n, _ in backbone.named_modules() if n.endswith('.ffn')]
+    assert units == ffns  # every one, once
 
 
 @pytest.mark.parametrize('name', ['cifar10', 'cifar10_long', 'nuclei'])

@@ -15,6 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..checkpoint import check_coverage, read_state_dict
+from ..compression import is_compressed_file, read_compressed
 from .coco_summary import coco_summary, print_coco_summary
 
 __all__ = ['build_runner', 'test', 'train']
@@ -71,7 +72,7 @@ def test(
 
     Args:
         cfg: From :func:`halvit_mm.apis.load_config`.
-        checkpoint: File of the whole model.
+        checkpoint: File of the whole model, or a compressed one.
         amp: ``'fp16'``, ``'bf16'`` or None.
 
     Returns:
@@ -81,8 +82,12 @@ def test(
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is not one of this model.
     """
-    weights = read_state_dict(checkpoint)
-    cfg.load_from = checkpoint
+    is_compressed = is_compressed_file(Path(checkpoint))
+    if is_compressed:
+        weights = read_compressed(Path(checkpoint)).state_dict
+    else:
+        weights = read_state_dict(checkpoint)
+        cfg.load_from = checkpoint
     evaluator = cfg.get('test_evaluator')
     is_coco = isinstance(evaluator, dict) and evaluator.type.endswith(
         'CocoMetric'
@@ -95,6 +100,8 @@ def test(
     # Embeddings of another grid are fitted when they are loaded.
     fixed = {k: v for k, v in weights.items() if not k.endswith('pos_embed')}
     check_coverage(model, fixed, checkpoint)
+    if is_compressed:  # the host cannot read such files
+        model.load_state_dict(weights)
     if amp:
         dtype = dict(fp16=torch.float16, bf16=torch.bfloat16)[amp]
         device_type = torch.device(get_device()).type

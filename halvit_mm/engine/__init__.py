@@ -3,5 +3,11 @@
 from .graphed import GraphedForward
 from .optim_wrapper import BFloat16OptimWrapper
 from .peak_to_final import PeakToFinalHook
+from .rigl_hook import RigLHook
 
-__all__ = ['BFloat16OptimWrapper', 'GraphedForward', 'PeakToFinalHook']
+__all__ = [
+    'BFloat16OptimWrapper',
+    'GraphedForward',
+    'PeakToFinalHook',
+    'RigLHook',
+]

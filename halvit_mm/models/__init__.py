@@ -3,5 +3,13 @@
 from .backbones import HaLViT, PlainViT
 from .layers import prepare, unprepare
 from .necks import SimpleFPN
+from .wrappers import CompressedBackbone
 
-__all__ = ['HaLViT', 'PlainViT', 'SimpleFPN', 'prepare', 'unprepare']
+__all__ = [
+    'CompressedBackbone',
+    'HaLViT',
+    'PlainViT',
+    'SimpleFPN',
+    'prepare',
+    'unprepare',
+]

@@ -1,0 +1,127 @@
+"""What is said before and after a compression."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import List
+
+from rich.console import Console
+from rich.table import Table
+
+from ...compression import Decomposition
+from .run import CompressionResult
+from .settings import FiPSSettings
+
+__all__ = ['print_plan', 'write_report']
+
+
+def print_plan(
+    settings: FiPSSettings, groups: List[Decomposition], passes: List[list]
+) -> None:
+    """Print ranks, parameters and steps.
+
+    Args:
+        settings: Of the compression.
+        groups: From :func:`halvit_mm.compression.prepare`.
+        passes: Units that are optimised together.
+    """
+    table = Table(title=f'FiPS: budget {settings.budget:.0%}')
+    columns = ('group', 'weights', 'd', 'columns', 'rank', 'SVD error')
+    for column in (*columns, 'parameters', 'of dense'):
+        table.add_column(column, justify='right' if table.columns else 'left')
+    for part in groups:
+        structure = part.structure
+        table.add_row(
+            structure.name,
+            str(len(structure.targets)),
+            str(structure.dim),
+            str(sum(t.width for t in structure.targets)),
+            str(structure.rank),
+            f'{part.svd_error:.4f}',
+            f'{part.parameters:,.0f}',
+            f'{part.parameters / part.dense_parameters:.2%}',
+        )
+    console = Console(width=100)
+    console.print(table)
+    steps = settings.epochs * settings.num_batches
+    console.print(
+        f'{len(passes)} passes of {steps} steps, {settings.method}, sparsity '
+        f'{settings.sparsity}, compared over the {settings.prune_scope}'
+    )
+
+
+def write_report(
+    result: CompressionResult, out: Path, name: str
+) -> List[List[str]]:
+    """Write ``report.json`` and ``report.md``.
+
+    Args:
+        result: Of :func:`.run.compress`.
+        out: Folder.
+        name: Of the model, for the title.
+
+    Returns:
+        Rows of the table of units.
+    """
+    rank_of = {
+        target.name: group.structure.rank
+        for group in result.groups
+        for target in group.structure.targets
+    }
+    rows = []
+    for error in result.errors:
+        own = [n for n in rank_of if f'{n}.'.startswith(f'{error.name}.')]
+        density = sum(result.densities[n] for n in own) / len(own)
+        rows.append(
+            [
+                error.name,
+                str(rank_of[own[0]]),
+                f'{density:.4f}',
+                f'{error.before:.5f}',
+                f'{error.after:.5f}',
+            ]
+        )
+    before, after = (
+        sum(getattr(e, key) for e in result.errors)
+        for key in ('before', 'after')
+    )
+    dense = sum(g.dense_parameters for g in result.groups)
+    kept = sum(g.parameters for g in result.groups)
+    content = dict(
+        settings=asdict(result.settings),
+        groups=[g._asdict() for g in result.groups],
+        errors=[e._asdict() for e in result.errors],
+        densities=result.densities,
+        parameters=kept,
+        dense_parameters=dense,
+        file_bytes=result.file_bytes,
+        original_bytes=result.original_bytes,
+        seconds=result.seconds,
+        recommended=result.recommended,
+    )
+    (out / 'report.json').write_text(json.dumps(content, indent=1) + '\n')
+    head = ['unit', 'rank', 'density', 'error before', 'error after']
+    lines = [head, ['---'] * len(head), *rows]
+    table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    times = ', '.join(
+        f'{key} {1e3 * value:.1f} ms' for key, value in result.seconds.items()
+    )
+    (out / 'report.md').write_text(
+        f"""# {name}, compressed by FiPS
+
+{kept:,.0f} of {dense:,} parameters ({kept / dense:.2%}; budget
+{result.settings.budget:.0%}, sparsity {result.settings.sparsity},
+{result.settings.method}, compared over the {result.settings.prune_scope}).
+File: {result.file_bytes / 1e6:.2f} MB instead of
+{result.original_bytes / 1e6:.2f} MB. Summed error {before:.4f} before
+calibration, {after:.4f} after it; an error is relative to the energy of the
+unit's output.
+
+{table}
+
+A pass of the backbone: {times}. Faster here: `{result.recommended}`.
+
+![density and error by depth](report.png)
+"""
+    )
+    return rows

@@ -1,0 +1,205 @@
+"""The compression itself."""
+
+import copy
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Sequence
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from ...checkpoint import check_coverage, read_state_dict
+from ...compression import (
+    Decomposition,
+    Progress,
+    UnitError,
+    calibrate,
+    convert,
+    factors,
+    passes_of,
+    prepare,
+    save_compressed,
+)
+from ...models import CompressedBackbone
+from ..model_info import build_model
+from .settings import FiPSSettings
+
+__all__ = [
+    'CompressionResult',
+    'compress',
+    'compressed_config',
+    'load_original',
+]
+
+_PREFIX = 'backbone.inner.'
+
+
+class CompressionResult(NamedTuple):
+    """What a compression gave.
+
+    Attributes:
+        settings: Of it.
+        groups: Ranks and sizes.
+        errors: Of every unit.
+        densities: Weight -> share of its factor's entries that are kept.
+        file_bytes: Of the compressed file, whole model.
+        original_bytes: Of the model's tensors as they were.
+        seconds: Per pass of one image batch: ``'dense'``, ``'materialize'``
+            and, where layers know it, ``'low_rank'``.
+    """
+
+    settings: FiPSSettings
+    groups: List[Decomposition]
+    errors: List[UnitError]
+    densities: Dict[str, float]
+    file_bytes: int
+    original_bytes: int
+    seconds: Dict[str, float]
+
+    @property
+    def recommended(self) -> str:
+        """The faster execution."""
+        choices = {k: v for k, v in self.seconds.items() if k != 'dense'}
+        return min(choices, key=choices.get)
+
+
+def load_original(cfg: Config, checkpoint: str) -> nn.Module:
+    """The model of a config with the weights of a file.
+
+    Args:
+        cfg: Of a classifier or detector.
+        checkpoint: Of the whole model.
+
+    Returns:
+        The model in eval mode.
+
+    Raises:
+        ValueError: If the checkpoint does not fit.
+    """
+    model = build_model(cfg)
+    weights = read_state_dict(checkpoint)
+    check_coverage(model, weights, checkpoint)
+    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(
+            f'{checkpoint} does not fit: {len(unknown)} of its names are not '
+            f'known here, {unknown[:3]}'
+        )
+    return model.eval()
+
+
+def compress(
+    model: nn.Module,
+    settings: FiPSSettings,
+    batches: Sequence[Tensor],
+    out: Path,
+    plan: Callable[[List[Decomposition], List[list]], None],
+    report: Callable[[Progress], None],
+) -> CompressionResult:
+    """Compress the backbone of a model and write the file.
+
+    A call that was interrupted goes on where the last state was saved, to
+    the same file.
+
+    Args:
+        model: With a ``backbone``; it becomes a compressed one.
+        settings: How.
+        batches: Images, (B, 3, H, W).
+        out: Folder: ``compressed.safetensors`` and, while it works, states.
+        plan: Told the groups and the passes before it starts.
+        report: Told after every step.
+
+    Returns:
+        What it gave.
+
+    Raises:
+        ValueError: For targets or a budget that cannot be met, activations
+            that are not finite, or states of other settings.
+        OSError: If the disk is full; states are kept.
+    """
+    original = model.backbone.eval()
+    size = sum(t.numel() * t.element_size() for t in _unique(model))
+    seconds = {'dense': _time(original, batches[0])}
+    passes = passes_of(
+        original, settings.groups, settings.prune_scope, settings.square
+    )
+    inner = copy.deepcopy(original)
+    groups = prepare(
+        inner,
+        settings.groups,
+        settings.budget,
+        settings.sparsity,
+        settings.square,
+        svd=settings.svd,
+        growth=settings.growth,
+        tau=settings.tau,
+        scaled=settings.scaled,
+        seed=settings.seed,
+    )
+    plan(groups, passes)
+    errors = calibrate(
+        inner,
+        original,
+        passes,
+        batches,
+        settings.calibration(),
+        out / 'states',
+        report,
+    )
+    model.backbone = CompressedBackbone(inner)
+    structures = [g.structure.with_prefix(_PREFIX) for g in groups]
+    file_bytes = save_compressed(
+        model.eval(), structures, out / 'compressed.safetensors'
+    )
+    for execution in ('materialize', 'low_rank'):
+        twin = copy.deepcopy(inner).eval()
+        try:
+            convert(twin, execution)
+        except ValueError:  # a tied layer has no way through the rank
+            continue
+        seconds[execution] = _time(twin, batches[0])
+    densities = {
+        f.name: f.weight.mask.double().mean().item() for f in factors(inner)
+    }
+    return CompressionResult(
+        settings, groups, errors, densities, file_bytes, size, seconds
+    )
+
+
+def _unique(model: nn.Module) -> List[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+@torch.no_grad()
+def _time(backbone: nn.Module, images: Tensor, repeats: int = 3) -> float:
+    """Returns: Seconds of the fastest of some passes."""
+    images = images[:8]
+    backbone(images)
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        backbone(images)
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def compressed_config(cfg: Config, out: Path) -> Config:
+    """A config that builds the compressed model.
+
+    Args:
+        cfg: Of the original.
+        out: Folder of :func:`compress`.
+
+    Returns:
+        The same with a compressed backbone in it.
+    """
+    cfg = copy.deepcopy(cfg)
+    cfg.pop('fips', None)
+    cfg.pop('work_dir', None)
+    cfg.model.backbone = dict(
+        type='halvit_mm.CompressedBackbone',
+        backbone=dict(cfg.model.backbone, init_cfg=None),
+        checkpoint=str(out / 'compressed.safetensors'),
+    )
+    return cfg

@@ -1,0 +1,86 @@
+"""What a config's ``fips`` says."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Dict, Optional, Tuple
+
+from mmengine.config import Config
+
+from ...compression import Calibration
+
+__all__ = ['FiPSSettings']
+
+
+@dataclass(frozen=True)
+class FiPSSettings:
+    r"""Settings of a compression, the config's ``fips``.
+
+    Attributes:
+        groups: For each group a regular expression over names of units below
+            the backbone, for example ``layers\.[0-3]\.ffn``.
+        budget: Share of the weights' parameters that is kept.
+        sparsity: Of the factors (0.75 in the paper); 0 for ``'dense'``.
+        square: Which side of square weights a base spans, see
+            :func:`halvit_mm.compression.find_groups`.
+        growth: Beyond rank d, see :func:`halvit_mm.compression.prepare`.
+        tau: The same.
+        svd: The same.
+        scaled: The same.
+        num_batches: Batches of calibration images (30 in the paper).
+        batch_size: Images in one (128 in the paper).
+        epochs, lr, method, prune_scope, interval, end, seed, memory_limit,
+            save_interval: See :class:`halvit_mm.compression.Calibration`.
+    """
+
+    groups: Tuple[str, ...]
+    budget: float = 0.4
+    sparsity: float = 0.75
+    square: Optional[Dict[str, str]] = None
+    growth: str = 'hybrid'
+    tau: float = 32.0
+    svd: str = 'auto'
+    scaled: bool = False
+    num_batches: int = 30
+    batch_size: int = 128
+    epochs: int = 20
+    lr: float = 1e-3
+    method: str = 'gmp'
+    prune_scope: str = 'group'
+    interval: int = 50
+    end: Optional[float] = None
+    seed: int = 0
+    memory_limit: int = 4 * 2**30
+    save_interval: int = 50
+
+    @classmethod
+    def from_config(cls, cfg: Config, **overrides) -> 'FiPSSettings':
+        """Read ``cfg.fips``.
+
+        Args:
+            cfg: A config.
+            overrides: Over its settings, where they are not None.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: If there is no ``fips``, or something unknown in it.
+        """
+        content = dict(cfg.get('fips') or {})
+        content.update({k: v for k, v in overrides.items() if v is not None})
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(content.keys() - known)
+        if unknown or not content.get('groups'):
+            raise ValueError(
+                'the config needs fips=dict(groups=[...], ...)'
+                + (f'; unknown in it: {unknown}' if unknown else '')
+                + f'; known: {sorted(known)}'
+            )
+        if content.get('method') == 'dense':
+            content['sparsity'] = 0.0  # the rank alone meets the budget
+        content['groups'] = tuple(content['groups'])
+        return cls(**content)
+
+    def calibration(self) -> Calibration:
+        """What of it is of the calibration."""
+        values = asdict(self)
+        return Calibration(**{k: values[k] for k in Calibration._fields})

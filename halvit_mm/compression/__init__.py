@@ -1,0 +1,48 @@
+"""FiPS compression of any ``nn.Module``: prepare, calibrate, convert."""
+
+from .calibration import Calibration, Progress, UnitError, calibrate
+from .export import (
+    CompressedFile,
+    is_compressed_file,
+    load_compressed,
+    read_compressed,
+    save_compressed,
+)
+from .fips import (
+    EXECUTIONS,
+    Decomposition,
+    Structure,
+    attach_structure,
+    convert,
+    passes_of,
+    prepare,
+)
+from .parametrization import factors, materialize
+from .sparsifiers import METHODS, SCOPES, RigL, scopes_of
+from .targets import find_groups
+
+__all__ = [
+    'Calibration',
+    'CompressedFile',
+    'Decomposition',
+    'EXECUTIONS',
+    'METHODS',
+    'Progress',
+    'RigL',
+    'SCOPES',
+    'Structure',
+    'UnitError',
+    'attach_structure',
+    'calibrate',
+    'convert',
+    'factors',
+    'find_groups',
+    'is_compressed_file',
+    'load_compressed',
+    'materialize',
+    'passes_of',
+    'prepare',
+    'read_compressed',
+    'save_compressed',
+    'scopes_of',
+]

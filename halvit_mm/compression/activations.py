@@ -1,0 +1,145 @@
+"""What goes into units of a model and what comes out, batch by batch."""
+
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .targets import Unit
+
+__all__ = ['ActivationStore', 'Call', 'capture']
+
+
+class Call(NamedTuple):
+    """One call of a unit.
+
+    Attributes:
+        args: What it was called with.
+        output: What it returned.
+    """
+
+    args: Tuple[Any, ...]
+    output: Tensor
+
+
+class ActivationStore:
+    """Calls of units: in memory up to a limit, beyond it in files.
+
+    Args:
+        folder: For the files; made when needed.
+        limit: Bytes in memory.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+        self.num_bytes = 0
+        self.num_batches = 0
+        self._kept: Dict[Tuple[str, int], Dict[str, Tensor]] = {}
+        self._others: Dict[Tuple[str, int], List[Any]] = {}
+
+    def put(self, unit: str, batch: int, call: Call) -> None:
+        """Keep a call. Args: unit: Name; batch: Its number.
+
+        Raises:
+            ValueError: If the call's tensors are not finite.
+        """
+        tensors = {'output': call.output}
+        others: List[Any] = []
+        for i, arg in enumerate(call.args):
+            is_tensor = isinstance(arg, Tensor)
+            others.append(None if is_tensor else arg)
+            if is_tensor:
+                tensors[str(i)] = arg
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                what = 'output' if name == 'output' else 'input'
+                raise ValueError(
+                    f'the {what} of {unit} in batch {batch} holds values '
+                    'that are not finite'
+                )
+        tensors = {
+            k: t.detach().cpu().contiguous() for k, t in tensors.items()
+        }
+        size = sum(t.numel() * t.element_size() for t in tensors.values())
+        self._others[unit, batch] = others
+        self.num_batches = max(self.num_batches, batch + 1)
+        if self.num_bytes + size <= self.limit:
+            self.num_bytes += size
+            self._kept[unit, batch] = tensors
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, self._path(unit, batch))
+
+    def get(self, unit: str, batch: int, device: torch.device) -> Call:
+        """Args: unit: Name; batch: Its number. Returns: The call."""
+        tensors = self._kept.get((unit, batch))
+        if tensors is None:
+            tensors = load_file(self._path(unit, batch))
+        args = [
+            tensors[str(i)].to(device) if str(i) in tensors else other
+            for i, other in enumerate(self._others[unit, batch])
+        ]
+        return Call(tuple(args), tensors['output'].to(device))
+
+    def _path(self, unit: str, batch: int) -> Path:
+        return self.folder / f'{unit}.{batch}.safetensors'
+
+    def clear(self) -> None:
+        """Forget everything and remove the files."""
+        for unit, batch in self._others:
+            self._path(unit, batch).unlink(missing_ok=True)
+        self._kept.clear()
+        self._others.clear()
+        self.num_bytes = self.num_batches = 0
+
+
+def capture(
+    model: nn.Module,
+    units: Sequence[Unit],
+    batches: Iterable[Tensor],
+    store: ActivationStore,
+) -> None:
+    """Run a model and keep what its units take and give.
+
+    Args:
+        model: In eval mode.
+        units: Modules inside it.
+        batches: (B, 3, H, W) each.
+        store: Gets the calls.
+
+    Raises:
+        RuntimeError: If a unit is not called exactly once per batch.
+        ValueError: If an activation is not finite.
+    """
+    device = next(model.parameters()).device
+    calls: Dict[str, List[Call]] = {}
+
+    def keep(name: str):
+        def hook(module, args, output):
+            calls.setdefault(name, []).append(Call(args, output))
+
+        return hook
+
+    handles = [
+        unit.module.register_forward_hook(keep(unit.name)) for unit in units
+    ]
+    try:
+        for number, batch in enumerate(batches):
+            calls.clear()
+            with torch.no_grad():
+                model(batch.to(device))
+            for unit in units:
+                found = calls.get(unit.name, [])
+                if len(found) != 1:
+                    raise RuntimeError(
+                        f'{unit.name} was called {len(found)} times in one '
+                        'pass; a unit is called once, without keyword '
+                        'arguments'
+                    )
+                store.put(unit.name, number, found[0])
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,171 @@
+"""Ranks, truncated SVD and growth of FiPS.
+
+FiPS (Learning Parameter Sharing with Tensor Decompositions and Sparsity),
+Secs. 2 and 3. Shapes: d dimension of the base, P columns of a group, r rank.
+"""
+
+import math
+from typing import NamedTuple, Tuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    'GROWTH',
+    'Factors',
+    'budget_range',
+    'decompose',
+    'num_parameters',
+    'rank_for_budget',
+]
+
+#: How factors grow beyond rank d (Sec. 5): new columns of the base are zero
+#: and new rows of V are its top rows by ``tau``; rows of V are random; or top
+#: columns of the base are doubled and their rows of V halved.
+GROWTH = ('hybrid', 'random', 'splitting')
+
+#: Multiplications of an exact SVD, d^2 P, above which 'auto' approximates.
+_MAX_EXACT = 5e10
+
+
+class Factors(NamedTuple):
+    """``M`` is about ``base @ factor``.
+
+    Attributes:
+        base: (d, r), U.
+        factor: (r, P), the singular values times V.
+        error: ``|M - base factor| / |M|`` before anything is pruned.
+    """
+
+    base: Tensor
+    factor: Tensor
+    error: float
+
+
+def num_parameters(dim: int, width: int, rank: int, sparsity: float) -> float:
+    """Args: dim: d; width: P. Returns: Of U and of V without its zeros."""
+    return rank * (dim + (1 - sparsity) * width)
+
+
+def budget_range(dim: int, width: int, sparsity: float) -> Tuple[float, float]:
+    """Least and largest budget of a group.
+
+    Args:
+        dim: d.
+        width: P.
+        sparsity: Of V, 0 to 1.
+
+    Returns:
+        That of rank 1, and 1.
+    """
+    return num_parameters(dim, width, 1, sparsity) / (dim * width), 1.0
+
+
+def rank_for_budget(
+    dim: int, width: int, budget: float, sparsity: float
+) -> int:
+    """Largest rank whose parameters a budget allows (Sec. 3).
+
+    ``r = floor(budget d P / (d + (1 - sparsity) P))``.
+
+    Args:
+        dim: d.
+        width: P.
+        budget: Share of the dense parameters, ``d P``.
+        sparsity: Of V, 0 to 1.
+
+    Returns:
+        r; beyond d factors grow.
+
+    Raises:
+        ValueError: If no rank meets the budget, with the reachable range, or
+            if the sparsity is not in [0, 1).
+    """
+    if not 0 <= sparsity < 1:
+        raise ValueError(f'sparsity={sparsity}: it is at least 0 and below 1')
+    least, largest = budget_range(dim, width, sparsity)
+    if not least <= budget <= largest:
+        raise ValueError(
+            f'a budget of {budget} cannot be met: {width} columns of {dim} '
+            f'at sparsity {sparsity} reach {least:.4f} to {largest:.4f}'
+        )
+    rank = budget * dim * width / (dim + (1 - sparsity) * width)
+    return math.floor(rank + 1e-9)
+
+
+def decompose(
+    matrix: Tensor,
+    rank: int,
+    method: str = 'auto',
+    growth: str = 'hybrid',
+    tau: float = 32.0,
+    seed: int = 0,
+) -> Factors:
+    """Truncated SVD, grown where the rank is beyond d.
+
+    Args:
+        matrix: (d, P).
+        rank: r.
+        method: ``'exact'``; ``'randomized'`` for a rank well below d; or
+            ``'auto'``, which takes the latter for large matrices.
+        growth: One of :data:`GROWTH`.
+        tau: What grown rows are divided by, of ``'hybrid'``.
+        seed: Of what is random.
+
+    Returns:
+        The factors, in the dtype of ``matrix``.
+
+    Raises:
+        ValueError: For an unknown method or growth.
+    """
+    if method not in ('auto', 'exact', 'randomized'):
+        raise ValueError(
+            f"method={method!r}: choose 'auto', 'exact' or 'randomized'"
+        )
+    if growth not in GROWTH:
+        raise ValueError(f'growth={growth!r}: choose one of {list(GROWTH)}')
+    dim, width = matrix.shape
+    kept = min(rank, dim, width)
+    if method == 'auto':
+        is_large = dim * dim * width > _MAX_EXACT
+        method = 'randomized' if is_large and kept < dim / 2 else 'exact'
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        wide = matrix.double() if method == 'exact' else matrix.float()
+        if method == 'exact':
+            u, s, vh = torch.linalg.svd(wide, full_matrices=False)
+        else:
+            u, s, v = torch.svd_lowrank(wide, min(kept + 16, dim), niter=4)
+            vh = v.t()
+        base, factor = u[:, :kept], s[:kept, None] * vh[:kept]
+        error = (wide - base @ factor).norm() / wide.norm().clamp_min(1e-30)
+        base, factor = _grow(base, factor, rank, growth, tau)
+    return Factors(
+        base.to(matrix.dtype).contiguous(),
+        factor.to(matrix.dtype).contiguous(),
+        error.item(),
+    )
+
+
+def _grow(base, factor, rank, growth, tau) -> Tuple[Tensor, Tensor]:
+    """Args: base: (d, r0); factor: (r0, P). Returns: Of rank ``rank``."""
+    old = len(factor)
+    more = rank - old
+    if more <= 0:
+        return base, factor
+    rows = torch.arange(more) % old  # the top rows, repeated if need be
+    if growth == 'splitting':
+        copies = 1 + torch.bincount(rows, minlength=old).to(factor)
+        factor = factor / copies[:, None]
+        return (
+            torch.cat((base, base[:, rows]), dim=1),
+            torch.cat((factor, factor[rows])),
+        )
+    if growth == 'hybrid':
+        new = factor[rows] / tau
+    else:
+        new = torch.empty(more, factor.shape[1], dtype=factor.dtype)
+        nn.init.normal_(new, std=(2 / rank) ** 0.5)  # He, fan-in r
+        new = new.to(factor.device)
+    zeros = base.new_zeros(len(base), more)
+    return torch.cat((base, zeros), dim=1), torch.cat((factor, new))

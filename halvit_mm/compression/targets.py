@@ -1,0 +1,204 @@
+"""Which matrices of a model are factorised together.
+
+Shapes: d the short side of a weight, which a group's base spans; p its long
+side, one column of d numbers per neuron.
+"""
+
+import re
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+__all__ = ['Group', 'Target', 'Unit', 'find_groups']
+
+
+class Target(NamedTuple):
+    """One weight.
+
+    Attributes:
+        name: Full name of the module that owns it.
+        module: An :class:`torch.nn.Linear`, tied or not.
+        transposed: Whether its columns of d numbers are the rows of
+            ``module.weight``: of a matrix that reads d numbers, not of one
+            that writes them.
+    """
+
+    name: str
+    module: nn.Linear
+    transposed: bool
+
+    @property
+    def dim(self) -> int:
+        """Short side d."""
+        out_features, in_features = self.module.weight.shape
+        return in_features if self.transposed else out_features
+
+    @property
+    def width(self) -> int:
+        """Long side p."""
+        out_features, in_features = self.module.weight.shape
+        return out_features if self.transposed else in_features
+
+    def columns(self) -> Tensor:
+        """Returns: (d, p), the weight as its group sees it."""
+        weight = self.module.weight.detach()
+        return weight.t() if self.transposed else weight
+
+
+class Unit(NamedTuple):
+    """A module whose output is to stay what it was: an MLP, an attention.
+
+    Attributes:
+        name: Full name.
+        module: Called once per forward pass.
+        targets: Weights inside.
+    """
+
+    name: str
+    module: nn.Module
+    targets: List[Target]
+
+
+class Group(NamedTuple):
+    """Units whose weights share one base.
+
+    Attributes:
+        name: Without dots, unique.
+        units: In the order of the model.
+    """
+
+    name: str
+    units: List[Unit]
+
+    @property
+    def targets(self) -> List[Target]:
+        """Of all units."""
+        return [target for unit in self.units for target in unit.targets]
+
+    @property
+    def dim(self) -> int:
+        """Short side d of all targets."""
+        return self.targets[0].dim
+
+    @property
+    def width(self) -> int:
+        """Sum of p."""
+        return sum(target.width for target in self.targets)
+
+
+def find_groups(
+    model: nn.Module,
+    groups: Sequence[str],
+    square: Optional[Dict[str, str]] = None,
+) -> List[Group]:
+    """Find the weights of each group.
+
+    FiPS, Sec. 2.2: weights are concatenated along their long side, so that
+    the base spans the short one.
+
+    Args:
+        model: Any module.
+        groups: For each group a regular expression that full names of its
+            units match.
+        square: For square weights a regular expression over their full names
+            -> ``'in'`` where the base is to span what they read, ``'out'``
+            where it is to span what they write: their shape does not tell.
+
+    Returns:
+        The groups.
+
+    Raises:
+        ValueError: If an expression matches nothing or matches what another
+            one matched, if a unit holds no linear weights, weights that
+            cannot be factorised or that another unit shares, or if the
+            weights of a group differ in d.
+    """
+    modules = dict(model.named_modules())
+    owner: Dict[str, str] = {}
+    seen: Dict[int, str] = {}
+    found = []
+    for number, pattern in enumerate(groups):
+        names = [name for name in modules if re.fullmatch(pattern, name)]
+        if not names:
+            raise ValueError(
+                f'no module matches the group {pattern!r}; there are for '
+                f'example {_examples(modules)}'
+            )
+        for name in names:
+            _check_owner(name, pattern, owner)
+        units = [_unit(name, modules[name], square or {}) for name in names]
+        group = Group(f'group{number}', units)
+        _check_group(group, pattern, seen)
+        found.append(group)
+    return found
+
+
+def _examples(modules: Dict[str, nn.Module]) -> List[str]:
+    linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
+    return [name.rpartition('.')[0] or name for name in linear[:3]]
+
+
+def _check_owner(name: str, pattern: str, owner: Dict[str, str]) -> None:
+    for other, by in owner.items():
+        if f'{name}.'.startswith(f'{other}.') or other.startswith(f'{name}.'):
+            raise ValueError(
+                f'{name} matches {pattern!r}, but {other} matched {by!r} '
+                'before: a unit belongs to one group'
+            )
+    owner[name] = pattern
+
+
+def _unit(name: str, module: nn.Module, square: Dict[str, str]) -> Unit:
+    targets = []
+    for inner, linear in module.named_modules():
+        if not isinstance(linear, nn.Linear):
+            continue
+        full = f'{name}.{inner}' if inner else name
+        if linear.weight is None or parametrize.is_parametrized(linear):
+            raise ValueError(
+                f'{full} cannot be factorised: its weight is another '
+                "layer's, or is parametrized already"
+            )
+        targets.append(
+            Target(full, linear, _is_transposed(full, linear, square))
+        )
+    if not targets:
+        raise ValueError(f'the unit {name} holds no linear weights')
+    return Unit(name, module, targets)
+
+
+def _is_transposed(name: str, linear: nn.Linear, square) -> bool:
+    out_features, in_features = linear.weight.shape
+    if out_features != in_features:
+        return out_features > in_features
+    for pattern, side in square.items():
+        if re.fullmatch(pattern, name):
+            if side not in ('in', 'out'):
+                raise ValueError(
+                    f"square[{pattern!r}] is {side!r}, not 'in' or 'out'"
+                )
+            return side == 'in'
+    raise ValueError(
+        f'{name} is square ({out_features} x {in_features}): state by '
+        "square={pattern: 'in' or 'out'} which side the base spans"
+    )
+
+
+def _check_group(group: Group, pattern: str, seen: Dict[int, str]) -> None:
+    shapes = {t.name: tuple(t.module.weight.shape) for t in group.targets}
+    if len({target.dim for target in group.targets}) > 1:
+        raise ValueError(
+            f'the group {pattern!r} mixes weights whose short sides differ: '
+            f'{shapes}'
+        )
+    for target in group.targets:
+        weight = target.module.weight
+        if id(weight) in seen:
+            raise ValueError(
+                f'{target.name} and {seen[id(weight)]} are one weight'
+            )
+        seen[id(weight)] = target.name
+        if not torch.isfinite(weight).all():
+            raise ValueError(f'{target.name} holds values that are not finite')

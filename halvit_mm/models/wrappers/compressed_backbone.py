@@ -1,0 +1,118 @@
+"""A backbone whose weights are FiPS products, for configs."""
+
+from pathlib import Path
+from typing import Optional, Tuple, Union
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ...compression import attach_structure, read_compressed
+from ...registry import MODELS
+
+__all__ = ['CompressedBackbone']
+
+_INNER = 'inner.'
+
+
+@MODELS.register_module()
+class CompressedBackbone(BaseModule):
+    """Any backbone, compressed as a file says.
+
+    Bases and factors are there before the optimiser is built, so that the
+    model trains as any other one does; the file's weights are loaded when
+    weights are initialised. What else is asked of it, the inner backbone
+    answers.
+
+    Args:
+        backbone: Config of the backbone as it was, or the module itself.
+        checkpoint: File of ``tools/compress.py``; None leaves the backbone
+            as it is.
+        prefix: What the backbone's names start with in the file.
+        made_by: Command that makes the file, for the error.
+
+    Raises:
+        FileNotFoundError: If there is no such file, with the way out.
+        ValueError: If it is damaged or of another architecture.
+    """
+
+    def __init__(
+        self,
+        backbone: Union[dict, nn.Module],
+        checkpoint: Optional[str] = None,
+        prefix: str = 'backbone.',
+        made_by: Optional[str] = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(backbone, dict):
+            # Its own pretrained weights are not asked for any more.
+            backbone = MODELS.build(dict(backbone, init_cfg=None))
+        self.inner = backbone
+        self.checkpoint = checkpoint
+        self.prefix = f'{prefix}{_INNER}'
+        if checkpoint is None:
+            return
+        if not Path(checkpoint).is_file():
+            way_out = f'\nMake it: {made_by}' if made_by else ''
+            raise FileNotFoundError(
+                f'there is no compressed file {checkpoint}{way_out}'
+            )
+        content = read_compressed(Path(checkpoint))
+        attach_structure(
+            self.inner,
+            [
+                structure.without_prefix(self.prefix)
+                for structure in content.structures
+            ],
+        )
+
+    def init_weights(self) -> None:
+        """Load the file's weights.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+        if self.checkpoint is None:
+            self.inner.init_weights()
+            return
+        state_dict = {
+            name.removeprefix(self.prefix): value
+            for name, value in read_compressed(
+                Path(self.checkpoint)
+            ).state_dict.items()
+            if name.startswith(self.prefix)
+        }
+        try:
+            self.inner.load_state_dict(state_dict)
+        except RuntimeError as error:
+            raise ValueError(
+                f'{self.checkpoint} does not fit the backbone: {error}'
+            ) from error
+        self.is_init = True
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Args: x: (B, 3, H, W). Returns: What the backbone returns."""
+        return self.inner(x)
+
+    def __getattr__(self, name: str):
+        """What is not found here is the inner backbone's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == 'inner':  # not built yet
+                raise
+            return getattr(self.inner, name)
+
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> Tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning rates.
+
+        Args:
+            param_name: Its name in the model.
+            prefix: What this backbone's names start with.
+
+        Returns:
+            As the backbone says; of a base, which it does not know, the
+            depth of what follows its layers.
+        """
+        return self.inner.get_layer_depth(param_name, f'{prefix}{_INNER}')

@@ -1,0 +1,40 @@
+"""Density and error of compressed units by depth."""
+
+from typing import Sequence
+
+import matplotlib.pyplot as plt
+
+__all__ = ['draw_compression']
+
+
+def draw_compression(
+    units: Sequence[str],
+    densities: Sequence[float],
+    before: Sequence[float],
+    after: Sequence[float],
+    path: str,
+) -> None:
+    """Draw what FiPS's Fig. 6 shows, and the errors beside it.
+
+    Args:
+        units: Names, in the order of the model.
+        densities: Share of the factors' entries that is kept, 0 to 1.
+        before: Errors before calibration.
+        after: Errors after it.
+        path: PNG file.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    numbers = range(1, len(units) + 1)
+    axes[0].bar(numbers, densities)
+    axes[0].set_ylabel('density of the factors')
+    axes[1].plot(numbers, before, 'o--', label='pruned SVD')
+    axes[1].plot(numbers, after, 'o-', label='calibrated')
+    axes[1].set_yscale('log')
+    axes[1].set_ylabel('error of the output, relative')
+    axes[1].legend()
+    for axis in axes:
+        axis.set_xlabel('unit, by depth')
+        axis.set_xticks(numbers)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,141 @@
+"""Compressed files: lossless, as small as promised, refused when damaged."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from halvit_mm.compression import (
+    factors,
+    load_compressed,
+    prepare,
+    read_compressed,
+    save_compressed,
+    scopes_of,
+)
+from halvit_mm.compression.sparsifiers import build_sparsifier
+
+from .models import GROUPS, WIDTH, D, Net, tokens
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    """A model, its structures and its file."""
+    model = Net().eval()
+    parts = prepare(model, GROUPS, 0.5, 0.75, scaled=True)
+    scopes = scopes_of(list(factors(model)), 'group')
+    build_sparsifier('static', scopes, 0.75, 1).start()
+    structures = [part.structure for part in parts]
+    path = tmp_path / 'model.safetensors'
+    save_compressed(model, structures, path)
+    return model, structures, path
+
+
+def test_round_trip(compressed, tmp_path):
+    model, structures, path = compressed
+    other = Net(seed=1).eval()
+    assert load_compressed(other, path) == structures
+    assert torch.equal(other(tokens()), model(tokens()))
+    again = tmp_path / 'again.safetensors'
+    save_compressed(other, structures, again)
+    one, two = load_file(path), load_file(again)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    with pytest.raises(ValueError, match='parametrized already'):
+        prepare(other, GROUPS, 0.5)
+
+
+def test_size_is_the_arithmetic_of_the_budget(compressed):
+    """Four bytes a value, one bit an entry; the rest as it was."""
+    model, structures, path = compressed
+    expected = 0
+    for structure in structures:
+        entries = structure.rank * WIDTH
+        values = structure.rank * D + round(0.25 * entries) + WIDTH
+        expected += 4 * values + entries / 8
+    stored = load_file(path)
+    names = ('shared_bases', 'parametrizations')
+    size = sum(
+        t.numel() * t.element_size()
+        for name, t in stored.items()
+        if any(part in name for part in names)
+    )
+    assert size == pytest.approx(expected, rel=0.01)
+    others = sum(
+        4 * v.numel()
+        for k, v in stored.items()
+        if not any(part in k for part in names)
+    )
+    header = 8 + int.from_bytes(path.read_bytes()[:8], 'little')
+    assert path.stat().st_size == header + size + others
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == 'cut':
+        content = content[: len(content) // 2]
+    elif how == 'bit':
+        content[-3] ^= 1
+    elif how == 'empty':
+        content = b''
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ('how', 'message'),
+    [
+        ('cut', 'is damaged or cut short'),
+        ('empty', 'is damaged or cut short'),
+        ('bit', 'is damaged: its checksum does not fit'),
+    ],
+)
+def test_damaged_files_are_refused(compressed, how, message):
+    _, _, path = compressed
+    damage(path, how)
+    with pytest.raises(ValueError, match=message):
+        read_compressed(path)
+
+
+def test_other_files_are_refused(compressed, tmp_path):
+    model, structures, path = compressed
+    other = tmp_path / 'other.safetensors'
+    save_file(Net().state_dict(), other)
+    with pytest.raises(ValueError, match='is no compressed file of FiPS'):
+        read_compressed(other)
+    with pytest.raises(FileNotFoundError, match='there is no compressed file'):
+        read_compressed(tmp_path / 'nothing.safetensors')
+    content = {'halvit_mm.fips': json.dumps(dict(version=9))}
+    save_file(Net().state_dict(), other, content)
+    with pytest.raises(ValueError, match='version 9.*reads version 1'):
+        read_compressed(other)
+    smaller = Net()
+    smaller.blocks = smaller.blocks[:3]
+    with pytest.raises(ValueError, match=r'mlp.fc1.weight is to be .*missing'):
+        load_compressed(smaller, path)
+    wider = Net()
+    wider.head = torch.nn.Linear(D, 9)
+    with pytest.raises(ValueError, match='does not fit the model'):
+        load_compressed(wider, path)
+
+
+def test_a_full_disk_keeps_the_last_file(compressed, monkeypatch):
+    model, structures, path = compressed
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr('os.replace', full)
+    with pytest.raises(OSError, match='No space left.*is kept'):
+        save_compressed(model, structures, path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_same_model_gives_the_same_bytes(compressed):
+    model, structures, path = compressed
+    before = path.read_bytes()
+    for _ in range(3):
+        save_compressed(model, structures, path)
+        assert path.read_bytes() == before

@@ -1,0 +1,162 @@
+"""Masks: exact counts after every change, schedules, what RigL grows."""
+
+import pytest
+import torch
+
+from halvit_mm.compression import factors, prepare, scopes_of
+from halvit_mm.compression.schedulers import cosine, gmp_sparsity
+from halvit_mm.compression.sparsifiers import METHODS, build_sparsifier
+
+from .models import GROUPS, Net, tokens
+
+STEPS = 40
+
+
+def ready(method='gmp', scope='group', sparsity=0.75, **options):
+    model = Net()
+    prepare(model, GROUPS, 0.5, sparsity)
+    scopes = scopes_of(list(factors(model)), scope)
+    sparsifier = build_sparsifier(
+        method, scopes, sparsity, STEPS, interval=4, **options
+    )
+    return model, scopes, sparsifier
+
+
+def counts(scopes):
+    """Entries kept and entries in all, of each scope."""
+    masks = [[f.weight.mask for f in scope] for scope in scopes]
+    return [
+        (sum(int(m.sum()) for m in ms), sum(m.numel() for m in ms))
+        for ms in masks
+    ]
+
+
+def train(model, sparsifier, after=lambda step: None):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    sparsifier.start()
+    for step in range(1, STEPS + 1):
+        sparsifier.before_step(step)
+        optimizer.zero_grad()
+        model(tokens(step)).square().mean().backward()
+        optimizer.step()
+        sparsifier.after_step(step)
+        after(step)
+
+
+def test_gmp_schedule():
+    """25, 50 and 75 %, the cubic in between, nothing beyond the end."""
+    assert gmp_sparsity(0, 400, 0.75) == pytest.approx(0.25)
+    assert gmp_sparsity(100, 400, 0.75) == pytest.approx(0.5)
+    assert gmp_sparsity(400, 400, 0.75) == 0.75
+    assert gmp_sparsity(900, 400, 0.75) == 0.75
+    expected = 0.75 - 0.25 * (1 - 150 / 300) ** 3
+    assert gmp_sparsity(250, 400, 0.75) == pytest.approx(expected)
+    values = [gmp_sparsity(t, 400, 0.75) for t in range(401)]
+    assert values == sorted(values)
+    assert cosine(0, 10, 0.3) == pytest.approx(0.3)
+    assert cosine(5, 10, 0.3) == pytest.approx(0.15)
+    assert cosine(10, 10, 0.3) == 0
+
+
+@pytest.mark.parametrize('scope', ['model', 'group', 'layer'])
+@pytest.mark.parametrize('sparsity', [0.75, 0.6])
+@pytest.mark.parametrize('method', METHODS)
+def test_counts_are_exact_after_every_step(method, sparsity, scope):
+    model, scopes, sparsifier = ready(method, scope, sparsity)
+    assert len(scopes) == dict(model=1, group=2, layer=8)[scope]
+    seen = []
+
+    def check(step):
+        seen.append(counts(scopes))
+        at = 4 * (step // 4) if step < STEPS else STEPS
+        for kept, total in seen[-1]:
+            share = sparsity
+            if method == 'gmp':
+                share = gmp_sparsity(at, STEPS, sparsity)
+            elif method == 'dense':
+                share = 0
+            assert kept == round((1 - share) * total)
+
+    train(model, sparsifier, check)
+    assert len(seen) == STEPS
+
+
+def test_the_largest_entries_are_kept():
+    _, scopes, sparsifier = ready('static')
+    sparsifier.start()
+    for scope in scopes:
+        magnitudes = torch.cat([f.factor.abs().flatten() for f in scope])
+        mask = torch.cat([f.weight.mask.flatten() for f in scope])
+        assert magnitudes[mask].min() >= magnitudes[~mask].max()
+
+
+def test_ties_do_not_matter():
+    _, scopes, sparsifier = ready('static')
+    for scope in scopes:
+        for factor in scope:
+            factor.factor.data.fill_(1)
+    sparsifier.start()
+    for kept, total in counts(scopes):
+        assert kept == round(0.25 * total)
+
+
+def test_pruned_entries_get_no_gradient():
+    model, _, sparsifier = ready('static')
+    sparsifier.start()
+    model(tokens()).square().sum().backward()
+    for factor in factors(model):
+        assert factor.factor.grad[~factor.weight.mask].abs().max() == 0
+        assert factor.factor.grad[factor.weight.mask].abs().max() > 0
+
+
+def test_rigl_drops_the_smallest_and_grows_by_the_gradient():
+    model, (scope,), sparsifier = ready('rigl', 'model', ratio=0.2)
+    sparsifier.start()
+    before = [f.weight.mask.clone() for f in scope]
+    values = [f.factor.detach().abs().clone() for f in scope]
+    sparsifier.before_step(4)
+    model(tokens()).square().sum().backward()
+    dense = torch.cat([f.weight.gradient.abs().flatten() for f in scope])
+    sparsifier.after_step(4)
+    old = torch.cat([m.flatten() for m in before])
+    new = torch.cat([f.weight.mask.flatten() for f in scope])
+    size = torch.cat([v.flatten() for v in values])
+    dropped, grown = old & ~new, new & ~old
+    assert dropped.sum() == grown.sum() > 0
+    number = int(cosine(4, int(0.75 * STEPS), 0.2) * int(old.sum()))
+    smallest = size.masked_fill(~old, torch.inf).argsort()[:number]
+    assert set(dropped.nonzero().flatten().tolist()) <= set(smallest.tolist())
+    # nothing that stayed out had a larger gradient
+    assert dense[grown].min() >= dense[~old & ~new].max()
+    after = torch.cat([f.factor.detach().flatten() for f in scope])
+    assert after[grown].abs().max() == 0
+    assert all(f.weight.gradient is None for f in scope)
+
+
+def test_rigl_rests_after_three_quarters():
+    model, scopes, sparsifier = ready('rigl')
+    masks = {}
+
+    def keep(step):
+        masks[step] = [f.weight.mask.clone() for s in scopes for f in s]
+
+    train(model, sparsifier, keep)
+    last = int(0.75 * STEPS)
+    assert any((a != b).any() for a, b in zip(masks[1], masks[last - 1]))
+    for a, b in zip(masks[last], masks[STEPS]):
+        assert torch.equal(a, b)
+
+
+def test_rigl_without_gradients():
+    _, _, sparsifier = ready('rigl')
+    sparsifier.start()
+    sparsifier.before_step(4)
+    with pytest.raises(RuntimeError, match=r'no gradient reached.*blocks\.0'):
+        sparsifier.after_step(4)
+
+
+def test_unknown():
+    with pytest.raises(ValueError, match="prune_scope='all': choose"):
+        scopes_of([], 'all')
+    with pytest.raises(ValueError, match="method='iht': choose"):
+        build_sparsifier('iht', [], 0.5, 1)

@@ -1,0 +1,201 @@
+"""A tiny classifier is compressed, tested and trained by the tools."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from halvit_mm.apis import load_config
+from halvit_mm.apis.compress import FiPSSettings, calibration_batches
+from halvit_mm.apis.model_info import build_model
+from halvit_mm.compression import read_compressed
+
+from .conftest import ROOT, tool
+
+CONFIG = ROOT / 'configs' / 'fips' / 'vit_cifar10_fips.py'
+OPTIONS = {
+    'model.backbone.arch.embed_dims': 24,
+    'model.backbone.arch.feedforward_channels': 64,
+    'model.head.in_channels': 24,
+    'model.head.num_classes': 2,
+    'data_preprocessor.num_classes': 2,
+    'train_dataloader.batch_size': 8,
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'val_dataloader.num_workers': 0,
+    'val_dataloader.persistent_workers': False,
+    'test_dataloader.num_workers': 0,
+    'test_dataloader.persistent_workers': False,
+    'fips.num_batches': 2,
+    'fips.batch_size': 8,
+    'fips.epochs': 3,
+    'fips.interval': 2,
+    'optim_wrapper.type': 'OptimWrapper',
+    'train_cfg.max_epochs': 1,
+}
+
+
+@pytest.fixture(scope='module')
+def setting(tmp_path_factory):
+    """A checkpoint, the command line's options, a folder."""
+    folder = tmp_path_factory.mktemp('compress')
+    generator = np.random.default_rng(0)
+    for split in ('train', 'test'):
+        for label, name in enumerate(('dark', 'light')):
+            images = folder / 'data' / split / name
+            images.mkdir(parents=True)
+            for i in range(12):
+                image = generator.integers(0, 100, (32, 32, 3)) + 150 * label
+                cv2.imwrite(str(images / f'{i}.png'), image)
+    options = {**OPTIONS, 'data_root': str(folder / 'data')}
+    torch.manual_seed(0)
+    model = build_model(load_config(str(CONFIG), options))
+    model.init_weights()
+    checkpoint = folder / 'model.pth'
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    return checkpoint, [f'{k}={v}' for k, v in options.items()], folder
+
+
+@pytest.fixture(scope='module')
+def compressed(setting):
+    checkpoint, options, folder = setting
+    out = folder / 'out'
+    result = tool(
+        'compress',
+        CONFIG,
+        checkpoint,
+        '--budget',
+        '0.4',
+        '--out',
+        out,
+        '--cfg-options',
+        *options,
+    )
+    return out, result.stdout
+
+
+def test_what_it_writes(compressed, setting):
+    out, stdout = compressed
+    # 4 layers of two weights: r = 0.4 d P / (d + P / 4), d = 24, P = 512
+    rank = int(0.4 * 24 * 512 / (24 + 0.25 * 512))
+    report = json.loads((out / 'report.json').read_text())
+    (group,) = report['groups']
+    assert group['structure'][2] == rank
+    assert report['parameters'] / report['dense_parameters'] <= 0.4
+    assert len(report['errors']) == 4
+    assert all(e['after'] < e['before'] for e in report['errors'])
+    density = np.mean(list(report['densities'].values()))
+    assert density == pytest.approx(0.25, abs=1e-3)
+    assert report['recommended'] in ('materialize', 'low_rank')
+    size = (out / 'compressed.safetensors').stat().st_size
+    assert report['file_bytes'] == size < report['original_bytes']
+    assert 'SVD error' in stdout and str(rank) in stdout
+    table = (out / 'report.md').read_text()
+    assert '| layers.3.ffn |' in table
+    picture = cv2.imread(str(out / 'report.png'))
+    assert picture is not None and picture.std() > 5
+    names = read_compressed(out / 'compressed.safetensors').state_dict
+    assert 'backbone.inner.shared_bases.group0.weight' in names
+
+
+def test_it_is_evaluated_and_trained_as_any_other(compressed, setting):
+    out, _ = compressed
+    folder = setting[2]
+    evaluated = tool(
+        'test',
+        out / 'config.py',
+        out / 'compressed.safetensors',
+        '--work-dir',
+        folder / 'test',
+    )
+    assert 'accuracy/top1' in evaluated.stdout
+    config = folder / 'finetune.py'
+    config.write_text(
+        f"_base_ = '{out}/config.py'\n"
+        "custom_hooks = [dict(type='halvit_mm.RigLHook', interval=1)]\n"
+    )
+    trained = tool('train', config, '--work-dir', folder / 'train')
+    assert 'accuracy/top1' in trained.stdout
+    state = torch.load(folder / 'train' / 'epoch_1.pth', weights_only=True)
+    before = read_compressed(out / 'compressed.safetensors').state_dict
+    masks = [name for name in before if name.endswith('mask')]
+    after = state['state_dict']
+    kept = sum(int(before[name].sum()) for name in masks)
+    assert sum(int(after[name].sum()) for name in masks) == kept
+    assert any((before[name] != after[name]).any() for name in masks)
+
+
+def test_a_finished_run_does_not_start_again(compressed, setting):
+    checkpoint, options, _ = setting
+    out, _ = compressed
+    before = (out / 'compressed.safetensors').read_bytes()
+    tool(
+        'compress',
+        CONFIG,
+        checkpoint,
+        '--budget',
+        '0.4',
+        '--out',
+        out,
+        '--cfg-options',
+        *options,
+    )
+    assert (out / 'compressed.safetensors').read_bytes() == before
+
+
+def test_a_checkpoint_of_more_layers_is_refused(setting, tmp_path):
+    checkpoint, options, _ = setting
+    result = tool(
+        'compress',
+        CONFIG,
+        checkpoint,
+        '--out',
+        tmp_path,
+        '--cfg-options',
+        *options,
+        'model.backbone.arch.num_layers=2',
+        check=False,
+    )
+    assert result.returncode
+    assert 'names are not known here' in ' '.join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'fips': None}, r'needs fips=dict\(groups'),
+        ({'fips.groups': []}, r'needs fips=dict\(groups'),
+        ({'fips.speed': 1}, r"unknown in it: \['speed'\]"),
+    ],
+)
+def test_settings_that_are_refused(options, message):
+    cfg = load_config(str(CONFIG), options)
+    with pytest.raises(ValueError, match=message):
+        FiPSSettings.from_config(cfg)
+
+
+def test_settings():
+    cfg = load_config(str(CONFIG))
+    settings = FiPSSettings.from_config(cfg, budget=0.1, epochs=None)
+    assert (settings.budget, settings.epochs) == (0.1, 20)
+    assert settings.calibration().sparsity == 0.75
+    dense = FiPSSettings.from_config(cfg, method='dense', sparsity=0.75)
+    assert dense.sparsity == 0  # the rank alone meets the budget
+
+
+def test_calibration_images_are_balanced(setting):
+    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
+    cfg = load_config(str(CONFIG), options)
+    model = build_model(cfg)
+    first, second = calibration_batches(cfg, model, 2, 8, seed=0)
+    assert first.shape == (8, 3, 32, 32)
+    # classes differ by their brightness alone
+    light = [(batch.mean((1, 2, 3)) > 0).sum() for batch in (first, second)]
+    assert light == [4, 4]
+    again = calibration_batches(cfg, model, 2, 8, seed=0)[0]
+    other = calibration_batches(cfg, model, 2, 8, seed=1)[0]
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    with pytest.raises(ValueError, match='the training set has 24'):
+        calibration_batches(cfg, model, 9, 8, seed=0)

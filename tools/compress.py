@@ -1,0 +1,112 @@
+"""Compress a trained model by FiPS: shared bases and sparse factors.
+
+    compress.py CONFIG CHECKPOINT --budget 0.4 --out DIR
+
+CONFIG is a model's config with ``fips`` in it (configs/fips). DIR gets
+compressed.safetensors, a config that builds the compressed model, and a
+report. A run that was interrupted goes on when it is started again.
+"""
+
+import argparse
+from pathlib import Path
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from halvit_mm.apis import load_config
+from halvit_mm.apis.cli import add_config_options
+from halvit_mm.apis.compress import (
+    FiPSSettings,
+    calibration_batches,
+    compress,
+    compressed_config,
+    load_original,
+    print_plan,
+    write_report,
+)
+from halvit_mm.compression import METHODS
+from halvit_mm.visualization import draw_compression
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='config file with fips=dict(...)')
+    parser.add_argument('checkpoint', help='weights of the whole model')
+    parser.add_argument('--out', required=True, help='output folder')
+    parser.add_argument(
+        '--budget', type=float, help='share of the parameters that is kept'
+    )
+    parser.add_argument('--sparsity', type=float, help='of the factors')
+    parser.add_argument('--method', choices=list(METHODS))
+    parser.add_argument('--epochs', type=int, help='of the calibration')
+    add_config_options(parser)
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    settings = FiPSSettings.from_config(
+        cfg,
+        budget=args.budget,
+        sparsity=args.sparsity,
+        method=args.method,
+        epochs=args.epochs,
+    )
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    model = load_original(cfg, args.checkpoint)
+    batches = calibration_batches(
+        cfg, model, settings.num_batches, settings.batch_size, settings.seed
+    )
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn('{task.fields[errors]}'),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task('calibrate', total=None, errors='')
+
+        def plan(groups, passes):
+            print_plan(settings, groups, passes)
+            steps = settings.epochs * settings.num_batches
+            bar.update(task, total=steps * len(passes))
+
+        def report(progress):
+            losses = ' '.join(f'{x:.4f}' for x in progress.losses.values())
+            bar.update(
+                task,
+                completed=progress.passes_done * progress.total
+                + progress.step,
+                errors=losses,
+            )
+
+        result = compress(model, settings, batches, out, plan, report)
+    rows = write_report(result, out, Path(args.config).stem)
+    draw_compression(
+        [row[0] for row in rows],
+        [float(row[2]) for row in rows],
+        [error.before for error in result.errors],
+        [error.after for error in result.errors],
+        str(out / 'report.png'),
+    )
+    compressed_config(cfg, out).dump(str(out / 'config.py'))
+    print(
+        f'{result.original_bytes / 1e6:.2f} MB -> '
+        f'{result.file_bytes / 1e6:.2f} MB: {out}/compressed.safetensors'
+    )
+    print(f'the report: {out}/report.md')
+
+
+if __name__ == '__main__':
+    main()
