@@ -1,8 +1,6 @@
 """What a model weighs and computes."""
 
 import copy
-import statistics
-import time
 from collections import Counter
 from functools import partial
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -21,7 +19,6 @@ __all__ = [
     'PartInfo',
     'build_model',
     'count_parameters',
-    'measure_latency',
     'model_info',
     'print_model_info',
 ]
@@ -109,30 +106,6 @@ def _count_flops(model: nn.Module, cfg: Config, size) -> FlopCounterMode:
     with counter:
         forward()
     return counter
-
-
-def measure_latency(
-    cfg: Config, size: Optional[Tuple[int, int]] = None, repeats: int = 5
-) -> float:
-    """Time of a forward pass of one image on the CPU.
-
-    Args:
-        cfg: Of any detector or classifier here.
-        size: Height and width in pixels; by default what the config tests
-            with.
-        repeats: Passes that are timed, after one that is not.
-
-    Returns:
-        Median, in seconds.
-    """
-    forward = _forward(cfg, size or image_size(cfg), build_model(cfg))
-    forward()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        forward()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 def _split(flops: Dict) -> Tuple[int, int]:

@@ -1,17 +1,15 @@
 """The model zoo: two tables, filled by the configs and by measurements."""
 
 import json
-import statistics
-import time
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
-import torch
 import yaml
 from mmengine.config import Config
 
 from .config import load_config
-from .fake_data import fake_batch, image_size
+from .fake_data import image_size
+from .latency import stopwatch, time_in_turns
 from .model_info import PartInfo, build_model, count_parameters, model_info
 
 __all__ = [
@@ -20,14 +18,12 @@ __all__ = [
     'Zoo',
     'load_zoo',
     'measure_zoo',
-    'stopwatch',
     'write_metafile',
     'write_page',
     'zoo_points',
 ]
 
 _PAPERS, _MEASURED = 'papers.yml', 'measured.yml'
-_PASSES = 3  # of a model in its turn
 # data set -> task -> our name of a score -> OpenMMLab's
 _METRICS = {
     'ImageNet-1k': {
@@ -136,28 +132,6 @@ def load_zoo(configs: Path) -> Zoo:
     return Zoo(classifiers, detectors, papers['collections'], others)
 
 
-def stopwatch(cfg: Config) -> Callable[[], float]:
-    """Build a model, to time it on the CPU.
-
-    Args:
-        cfg: Of any detector or classifier here.
-
-    Returns:
-        Makes one forward pass of one image of noise and returns its seconds.
-    """
-    model = build_model(cfg).eval()
-    batch = fake_batch(cfg, image_size(cfg), num_images=1)
-    data = model.data_preprocessor(batch, False)
-
-    @torch.no_grad()
-    def measure() -> float:
-        start = time.perf_counter()
-        model(**data, mode='tensor')
-        return time.perf_counter() - start
-
-    return measure
-
-
 def measure_zoo(
     configs: Path,
     repeats: int,
@@ -182,13 +156,10 @@ def measure_zoo(
         names.setdefault(key, []).append(paper['config'])
         if key not in timers:
             timers[key] = make_timer(cfg)
-    seconds = {key: [] for key in timers}
-    for _ in range(repeats):
-        for key, timer in timers.items():
-            seconds[key] += [timer() for _ in range(_PASSES)]
+    seconds = time_in_turns(timers, repeats)
     measured = _read(configs, _MEASURED)
     for key, sharers in names.items():
-        latency = round(statistics.median(seconds[key]) * 1e3)
+        latency = round(seconds[key] * 1e3)
         for name in sharers:
             measured.setdefault(name, {})['latency_ms'] = latency
     path = configs / 'zoo' / _MEASURED

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from .conftest import tool
 
 DETECTOR = 'configs/demo/maskrcnn_halvit_shapes.py'
@@ -26,7 +28,11 @@ def test_check_config_names_what_fails():
 
 
 def test_model_info_prints_every_part_and_its_latency():
-    output = tool('analysis_tools/model_info', CLASSIFIER, '--latency').stdout
+    output = tool(
+        'analysis_tools/model_info', CLASSIFIER, '--latency', '--batch', 2
+    ).stdout
     for part in ('backbone', 'head', 'total'):
         assert f'{part} ' in output
-    assert int(re.search(r'latency (\d+) ms', output)[1]) > 0
+    found = re.search(r'latency (\d+) ms, ([\d.]+) images/s', output)
+    milliseconds, rate = map(float, found.groups())
+    assert milliseconds * rate == pytest.approx(2 * 1000, rel=0.2)

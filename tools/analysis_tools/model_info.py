@@ -5,7 +5,7 @@ import argparse
 from halvit_mm.apis import load_config, model_info, print_model_info
 from halvit_mm.apis.cli import add_config_options, add_shape_argument
 from halvit_mm.apis.fake_data import image_size
-from halvit_mm.apis.model_info import measure_latency
+from halvit_mm.apis.latency import stopwatch, time_in_turns
 
 
 def parse_args():
@@ -13,7 +13,12 @@ def parse_args():
     parser.add_argument('config', nargs='+', help='config file(s)')
     add_shape_argument(parser, 'what the config tests with')
     parser.add_argument(
-        '--latency', action='store_true', help='time the forward pass (CPU)'
+        '--latency',
+        action='store_true',
+        help='time forward passes on the CPU, several configs in turns',
+    )
+    parser.add_argument(
+        '--batch', type=int, default=1, help='images in a pass, default 1'
     )
     add_config_options(parser)
     return parser.parse_args()
@@ -21,12 +26,18 @@ def parse_args():
 
 def main():
     args = parse_args()
+    timers = {}
     for path in args.config:
         cfg = load_config(path, args.cfg_options, read_data=False)
         size = tuple(args.shape) if args.shape else image_size(cfg)
         print_model_info(path, size, model_info(cfg, size))
         if args.latency:
-            print(f'latency {measure_latency(cfg, size) * 1e3:.0f} ms, CPU')
+            timers[path] = stopwatch(cfg, size, args.batch)
+    for path, seconds in time_in_turns(timers, repeats=3).items():
+        print(
+            f'latency {seconds * 1e3:.0f} ms, {args.batch / seconds:.2f} '
+            f'images/s, CPU: {path}'
+        )
 
 
 if __name__ == '__main__':
