@@ -77,10 +77,10 @@ def main():
     with Progress(*columns) as bar:
         task = bar.add_task('calibrate', total=None, errors='')
 
-        def plan(groups, passes):
-            print_plan(settings, groups, passes)
+        def plan(groups, plans):
+            print_plan(settings, groups, plans)
             steps = settings.epochs * settings.num_batches
-            bar.update(task, total=steps * len(passes))
+            bar.update(task, total=steps * len(plans))
 
         def report(progress):
             losses = ' '.join(f'{x:.4f}' for x in progress.losses.values())

@@ -1,5 +1,6 @@
 """FiPS compression of any ``nn.Module``: prepare, calibrate, convert."""
 
+from .activations import ActivationStore, capture
 from .calibration import Calibration, Progress, UnitError, calibrate
 from .export import (
     CompressedFile,
@@ -22,6 +23,7 @@ from .sparsifiers import METHODS, SCOPES, RigL, scopes_of
 from .targets import find_groups
 
 __all__ = [
+    'ActivationStore',
     'Calibration',
     'CompressedFile',
     'Decomposition',
@@ -34,6 +36,7 @@ __all__ = [
     'UnitError',
     'attach_structure',
     'calibrate',
+    'capture',
     'convert',
     'factors',
     'find_groups',

@@ -23,6 +23,12 @@ class Call(NamedTuple):
     args: Tuple[Any, ...]
     output: Tensor
 
+    @property
+    def num_bytes(self) -> int:
+        """Of its tensors."""
+        tensors = [x for x in (*self.args, self.output) if torch.is_tensor(x)]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
 
 class ActivationStore:
     """Calls of units: in memory up to a limit, beyond it in files.
@@ -63,7 +69,7 @@ class ActivationStore:
         tensors = {
             k: t.detach().cpu().contiguous() for k, t in tensors.items()
         }
-        size = sum(t.numel() * t.element_size() for t in tensors.values())
+        size = call.num_bytes
         self._others[unit, batch] = others
         self.num_batches = max(self.num_batches, batch + 1)
         if self.num_bytes + size <= self.limit:

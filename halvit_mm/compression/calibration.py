@@ -171,18 +171,18 @@ class _Pass:
         )
 
     def parameters(self) -> List[nn.Parameter]:
-        """The bases, factors, scales and biases."""
+        """The bases, factors, scales and the factorised layers' biases."""
         found = [base.weight for base in self.bases]
         for factor in self.factors:
             found.append(factor.factor)
             if factor.weight.scale is not None:
                 found.append(factor.weight.scale)
-        biases = (
-            parameter
-            for name, parameter in self.trained.named_parameters()
-            if name.rpartition('.')[2] == 'bias'
-        )
-        return [*found, *biases]
+            found += [
+                parameter
+                for name, parameter in factor.module.named_parameters()
+                if name.rpartition('.')[2] == 'bias'
+            ]
+        return found
 
     def run(self, store, state, report) -> List[UnitError]:
         """Optimise, from a state if there is one."""

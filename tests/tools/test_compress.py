@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from halvit_mm.apis import load_config
-from halvit_mm.apis.compress import FiPSSettings, calibration_batches
+from halvit_mm.apis.compress import (
+    FiPSSettings,
+    calibration_batches,
+    estimate,
+)
 from halvit_mm.apis.model_info import build_model
-from halvit_mm.compression import read_compressed
+from halvit_mm.compression import passes_of, read_compressed
 
 from .conftest import ROOT, tool
 
@@ -92,6 +96,8 @@ def test_what_it_writes(compressed, setting):
     size = (out / 'compressed.safetensors').stat().st_size
     assert report['file_bytes'] == size < report['original_bytes']
     assert 'SVD error' in stdout and str(rank) in stdout
+    flat = ' '.join(stdout.split())
+    assert '1 passes of 6 steps: gmp, sparsity 0.75, over the group' in flat
     table = (out / 'report.md').read_text()
     assert '| layers.3.ffn |' in table
     picture = cv2.imread(str(out / 'report.png'))
@@ -183,6 +189,24 @@ def test_settings():
     assert settings.calibration().sparsity == 0.75
     dense = FiPSSettings.from_config(cfg, method='dense', sparsity=0.75)
     assert dense.sparsity == 0  # the rank alone meets the budget
+
+
+def test_estimate(setting):
+    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
+    cfg = load_config(str(CONFIG), options)
+    settings = FiPSSettings.from_config(cfg)
+    model = build_model(cfg)
+    batches = calibration_batches(cfg, model, 2, 8, seed=0)
+    passes = passes_of(model.backbone, settings.groups, 'group')
+    (units,) = estimate(model.backbone, passes, batches, settings)
+    assert [unit.name for unit in units] == [
+        f'layers.{i}.ffn' for i in range(4)
+    ]
+    for unit in units:
+        # input and output: 16 images of 64 tokens of 24 numbers, 4 bytes each
+        assert unit.num_bytes == 2 * 16 * 64 * 24 * 4
+        assert unit.seconds > 0
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_calibration_images_are_balanced(setting):

@@ -4,8 +4,10 @@ from .data import calibration_batches
 from .report import print_plan, write_report
 from .run import (
     CompressionResult,
+    UnitPlan,
     compress,
     compressed_config,
+    estimate,
     load_original,
 )
 from .settings import FiPSSettings
@@ -13,9 +15,11 @@ from .settings import FiPSSettings
 __all__ = [
     'CompressionResult',
     'FiPSSettings',
+    'UnitPlan',
     'calibration_batches',
     'compress',
     'compressed_config',
+    'estimate',
     'load_original',
     'print_plan',
     'write_report',

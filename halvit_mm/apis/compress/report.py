@@ -9,21 +9,23 @@ from rich.console import Console
 from rich.table import Table
 
 from ...compression import Decomposition
-from .run import CompressionResult
+from .run import CompressionResult, UnitPlan
 from .settings import FiPSSettings
 
 __all__ = ['print_plan', 'write_report']
 
 
 def print_plan(
-    settings: FiPSSettings, groups: List[Decomposition], passes: List[list]
+    settings: FiPSSettings,
+    groups: List[Decomposition],
+    plans: List[List[UnitPlan]],
 ) -> None:
-    """Print ranks, parameters and steps.
+    """Print ranks and parameters, and what the calibration will take.
 
     Args:
         settings: Of the compression.
         groups: From :func:`halvit_mm.compression.prepare`.
-        passes: Units that are optimised together.
+        plans: From :func:`.run.estimate`.
     """
     table = Table(title=f'FiPS: budget {settings.budget:.0%}')
     columns = ('group', 'weights', 'd', 'columns', 'rank', 'SVD error')
@@ -44,9 +46,25 @@ def print_plan(
     console = Console(width=100)
     console.print(table)
     steps = settings.epochs * settings.num_batches
+    table = Table(
+        title=f'{len(plans)} passes of {steps} steps: {settings.method}, '
+        f'sparsity {settings.sparsity}, over the {settings.prune_scope}'
+    )
+    for column in ('unit', 'pass', 'activations, MB', 'about, min'):
+        table.add_column(column, justify='right' if table.columns else 'left')
+    for number, units in enumerate(plans, 1):
+        for unit in units:
+            table.add_row(
+                unit.name,
+                str(number),
+                f'{unit.num_bytes / 1e6:,.0f}',
+                f'{unit.seconds / 60:.1f}',
+            )
+    console.print(table)
+    in_memory = max(sum(unit.num_bytes for unit in units) for units in plans)
     console.print(
-        f'{len(passes)} passes of {steps} steps, {settings.method}, sparsity '
-        f'{settings.sparsity}, compared over the {settings.prune_scope}'
+        f'at most {min(in_memory, settings.memory_limit) / 1e9:.1f} GB of '
+        f'activations in memory, {in_memory / 1e9:.1f} GB in all at a time'
     )
 
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from ...checkpoint import check_coverage, read_state_dict
 from ...compression import (
+    ActivationStore,
     Decomposition,
     Progress,
     UnitError,
     calibrate,
+    capture,
     convert,
     factors,
     passes_of,
@@ -27,12 +29,28 @@ from .settings import FiPSSettings
 
 __all__ = [
     'CompressionResult',
+    'UnitPlan',
     'compress',
     'compressed_config',
+    'estimate',
     'load_original',
 ]
 
 _PREFIX = 'backbone.inner.'
+
+
+class UnitPlan(NamedTuple):
+    """What the calibration of a unit takes, from its first batch.
+
+    Attributes:
+        name: Of the unit.
+        num_bytes: Its activations of all batches.
+        seconds: Of all its steps, without the products of the factors.
+    """
+
+    name: str
+    num_bytes: int
+    seconds: float
 
 
 class CompressionResult(NamedTuple):
@@ -94,7 +112,7 @@ def compress(
     settings: FiPSSettings,
     batches: Sequence[Tensor],
     out: Path,
-    plan: Callable[[List[Decomposition], List[list]], None],
+    plan: Callable[[List[Decomposition], List[List[UnitPlan]]], None],
     report: Callable[[Progress], None],
 ) -> CompressionResult:
     """Compress the backbone of a model and write the file.
@@ -107,7 +125,7 @@ def compress(
         settings: How.
         batches: Images, (B, 3, H, W).
         out: Folder: ``compressed.safetensors`` and, while it works, states.
-        plan: Told the groups and the passes before it starts.
+        plan: Told the groups and what each pass will take before it starts.
         report: Told after every step.
 
     Returns:
@@ -137,7 +155,7 @@ def compress(
         scaled=settings.scaled,
         seed=settings.seed,
     )
-    plan(groups, passes)
+    plan(groups, estimate(original, passes, batches, settings))
     errors = calibrate(
         inner,
         original,
@@ -165,6 +183,43 @@ def compress(
     return CompressionResult(
         settings, groups, errors, densities, file_bytes, size, seconds
     )
+
+
+def estimate(
+    original: nn.Module,
+    passes: Sequence[list],
+    batches: Sequence[Tensor],
+    settings: FiPSSettings,
+) -> List[List[UnitPlan]]:
+    """Measure a batch of every unit.
+
+    Args:
+        original: The backbone.
+        passes: From :func:`halvit_mm.compression.passes_of`.
+        batches: Images; the first batch is used.
+        settings: Of the compression.
+
+    Returns:
+        The units of each pass.
+    """
+    steps = settings.epochs * len(batches)
+    plans = []
+    for units in passes:
+        store = ActivationStore(Path(), limit=2**62)
+        capture(original, units, batches[:1], store)
+        plans.append([])
+        for unit in units:
+            call = store.get(unit.name, 0, batches[0].device)
+            start = time.perf_counter()
+            unit.module(*call.args).square().mean().backward()
+            seconds = time.perf_counter() - start
+            plans[-1].append(
+                UnitPlan(
+                    unit.name, call.num_bytes * len(batches), seconds * steps
+                )
+            )
+    original.zero_grad()
+    return plans
 
 
 def _unique(model: nn.Module) -> List[Tensor]:
