@@ -1,4 +1,2 @@
 # FiPS on HaLViT-M, as on HaLViT-T.
-_base_ = './halvit_t_fips.py'
-
-model = dict(backbone=dict(arch='medium'), head=dict(in_channels=768))
+_base_ = ['../pretrain/halvit_m_in1k.py', '../_base_/fips/twelve_layers.py']

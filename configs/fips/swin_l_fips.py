@@ -2,7 +2,10 @@
 # (FiPS, Sec. 4).
 # python tools/compress.py configs/fips/swin_l_fips.py CHECKPOINT \
 #     --budget 0.4 --out work_dirs/fips/swin_l
-_base_ = 'mmpretrain::swin_transformer/swin-large_16xb64_in1k.py'
+_base_ = [
+    'mmpretrain::swin_transformer/swin-large_16xb64_in1k.py',
+    '../_base_/fips/paper.py',
+]
 
 custom_imports = dict(imports=['halvit_mm'], allow_failed_imports=False)
 
@@ -14,11 +17,5 @@ fips = dict(
         r'stages\.2\.blocks\.([6-9]|10|11)\.ffn',
         r'stages\.2\.blocks\.1[2-7]\.ffn',
         r'stages\.3\.blocks\.\d+\.ffn',
-    ],
-    num_batches=30,
-    batch_size=128,
-    epochs=20,
-    sparsity=0.75,
-    method='gmp',
-    prune_scope='model',
+    ]
 )

@@ -62,22 +62,16 @@ def setting(tmp_path_factory):
     return checkpoint, [f'{k}={v}' for k, v in options.items()], folder
 
 
+def compress(setting, out):
+    checkpoint, options, _ = setting
+    command = ['compress', CONFIG, checkpoint, '--budget', 0.4, '--out', out]
+    return tool(*command, '--cfg-options', *options).stdout
+
+
 @pytest.fixture(scope='module')
 def compressed(setting):
-    checkpoint, options, folder = setting
-    out = folder / 'out'
-    result = tool(
-        'compress',
-        CONFIG,
-        checkpoint,
-        '--budget',
-        '0.4',
-        '--out',
-        out,
-        '--cfg-options',
-        *options,
-    )
-    return out, result.stdout
+    out = setting[2] / 'out'
+    return out, compress(setting, out)
 
 
 def test_what_it_writes(compressed, setting):
@@ -134,20 +128,9 @@ def test_it_is_evaluated_and_trained_as_any_other(compressed, setting):
 
 
 def test_a_finished_run_does_not_start_again(compressed, setting):
-    checkpoint, options, _ = setting
     out, _ = compressed
     before = (out / 'compressed.safetensors').read_bytes()
-    tool(
-        'compress',
-        CONFIG,
-        checkpoint,
-        '--budget',
-        '0.4',
-        '--out',
-        out,
-        '--cfg-options',
-        *options,
-    )
+    compress(setting, out)
     assert (out / 'compressed.safetensors').read_bytes() == before
 
 
