@@ -22,15 +22,10 @@ from halvit_mm.apis import load_config
 from halvit_mm.apis.cli import add_config_options
 from halvit_mm.apis.compress import (
     FiPSSettings,
-    calibration_batches,
-    compress,
-    compressed_config,
-    load_original,
+    compress_checkpoint,
     print_plan,
-    write_report,
 )
 from halvit_mm.compression import METHODS
-from halvit_mm.visualization import draw_compression
 
 
 def parse_args():
@@ -62,11 +57,6 @@ def main():
         epochs=args.epochs,
     )
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    model = load_original(cfg, args.checkpoint)
-    batches = calibration_batches(
-        cfg, model, settings.num_batches, settings.batch_size, settings.seed
-    )
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
@@ -91,16 +81,9 @@ def main():
                 errors=losses,
             )
 
-        result = compress(model, settings, batches, out, plan, report)
-    rows = write_report(result, out, Path(args.config).stem)
-    draw_compression(
-        [row[0] for row in rows],
-        [float(row[2]) for row in rows],
-        [error.before for error in result.errors],
-        [error.after for error in result.errors],
-        str(out / 'report.png'),
-    )
-    compressed_config(cfg, out).dump(str(out / 'config.py'))
+        result = compress_checkpoint(
+            cfg, args.checkpoint, settings, out, plan, report
+        )
     print(
         f'{result.original_bytes / 1e6:.2f} MB -> '
         f'{result.file_bytes / 1e6:.2f} MB: {out}/compressed.safetensors'

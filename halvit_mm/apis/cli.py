@@ -12,6 +12,7 @@ __all__ = [
     'add_config_options',
     'add_run_arguments',
     'add_shape_argument',
+    'add_study_arguments',
 ]
 
 
@@ -59,3 +60,31 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # mmengine reads the environment, which torchrun sets
     os.environ.setdefault('LOCAL_RANK', '0')
+
+
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Args: parser: Gets what tools that run studies have in common."""
+    parser.add_argument('study', help='YAML file')
+    parser.add_argument(
+        '--out', help='folder of the results, default docs/studies/NAME'
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='folder of checkpoints and logs, default work_dirs/studies/NAME',
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='runs at a time, which share the cores, default 1',
+    )
+    parser.add_argument(
+        '--variants', nargs='+', help='run these only, default all'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='options of every run, over those of the file',
+    )

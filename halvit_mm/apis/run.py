@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..checkpoint import check_coverage, read_state_dict
-from ..compression import is_compressed_file, read_compressed
+from ..compression import factors, is_compressed_file, read_compressed
 from .coco_summary import coco_summary, print_coco_summary
 
 __all__ = ['build_runner', 'test', 'train']
@@ -97,9 +97,18 @@ def test(
     runner = build_runner(cfg)
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
-    # Embeddings of another grid are fitted when they are loaded.
-    fixed = {k: v for k, v in weights.items() if not k.endswith('pos_embed')}
-    check_coverage(model, fixed, checkpoint)
+    if is_compressed and not any(factors(model)):
+        raise ValueError(
+            f'{checkpoint} is a compressed file and the config is not of a '
+            'compressed model: take the config.py beside it'
+        )
+    # Embeddings of another grid are fitted when they are loaded: they count
+    # as what they will be.
+    own = model.state_dict()
+    fitted = {
+        k: own[k] for k in weights if k.endswith('pos_embed') and k in own
+    }
+    check_coverage(model, {**weights, **fitted}, checkpoint)
     if is_compressed:  # the host cannot read such files
         model.load_state_dict(weights)
     if amp:

@@ -1,7 +1,7 @@
 """Pictures of results."""
 
 from .benchmark import draw_benchmark
-from .compression import draw_compression
+from .compression import draw_compression, draw_compression_study
 from .curves import draw_curves
 from .detections import draw_detections
 from .ffn import draw_ffn
@@ -11,6 +11,7 @@ from .zoo import draw_zoo
 __all__ = [
     'draw_benchmark',
     'draw_compression',
+    'draw_compression_study',
     'draw_curves',
     'draw_detections',
     'draw_ffn',

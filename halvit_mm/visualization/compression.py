@@ -1,10 +1,10 @@
-"""Density and error of compressed units by depth."""
+"""Compressed models: density and error by depth, scores by budget."""
 
-from typing import Sequence
+from typing import Dict, List, Sequence
 
 import matplotlib.pyplot as plt
 
-__all__ = ['draw_compression']
+__all__ = ['draw_compression', 'draw_compression_study']
 
 
 def draw_compression(
@@ -36,5 +36,48 @@ def draw_compression(
         axis.set_xlabel('unit, by depth')
         axis.set_xticks(numbers)
         axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_compression_study(
+    metric: str, results: List[Dict], path: str
+) -> None:
+    """Draw scores and errors over the budget, means over seeds.
+
+    Args:
+        metric: Name of the score.
+        results: Of
+            :func:`halvit_mm.apis.compress.run_compression_study`; of the
+            original at least.
+        path: PNG file.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout='constrained')
+    variants: Dict[str, Dict[float, List[Dict]]] = {}
+    for result in results:
+        if 'share' not in result:
+            axes[0].axhline(
+                result['score'], color='k', ls=':', label=result['variant']
+            )
+            continue
+        of_variant = variants.setdefault(result['variant'], {})
+        of_variant.setdefault(result['budget'], []).append(result)
+    for i, (variant, by_budget) in enumerate(variants.items()):
+        budgets = sorted(by_budget)
+        for axis, key in zip(axes, ('score', 'after')):
+            values = [
+                sum(r[key] for r in by_budget[b]) / len(by_budget[b])
+                for b in budgets
+            ]
+            percent = [100 * b for b in budgets]
+            form = 'os^vD<>Ph'[i % 9] + '-'
+            axis.plot(percent, values, form, label=variant, alpha=0.8)
+    axes[0].set_ylabel(metric)
+    axes[1].set_ylabel('error of the units, summed')
+    axes[1].set_yscale('log')
+    for axis in axes:
+        axis.set_xlabel('budget, % of the parameters')
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)

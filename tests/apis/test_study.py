@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from halvit_mm.apis import study as study_module
 from halvit_mm.apis.study import Study, run_study, write_study
+from halvit_mm.apis.study import run as run_module
 
 TEXT = """
 config: {folder}/base.py
@@ -72,7 +72,7 @@ def test_messages(path, text, message):
 def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
     ran = []
 
-    def fake(run, study, folder, jobs):
+    def fake(run, study, work_dir, jobs):
         if len(ran) == 2:
             raise RuntimeError('the machine stopped')
         ran.append((run.variant, run.seed))
@@ -92,7 +92,7 @@ def test_what_is_done_is_not_run_again(path, tmp_path, monkeypatch):
             device='a GPU',
         )
 
-    monkeypatch.setattr(study_module, '_run', fake)
+    monkeypatch.setattr(run_module, '_run', fake)
     study = Study.load(path)
     out = tmp_path / 'out'
     out.mkdir()
@@ -132,7 +132,7 @@ def test_one_failure_ends_a_study_and_keeps_what_runs(
 ):
     ran, both_run = [], threading.Barrier(2, timeout=10)
 
-    def fake(run, study, folder, jobs):
+    def fake(run, study, work_dir, jobs):
         assert jobs == 2
         ran.append(run.variant)
         both_run.wait()
@@ -141,7 +141,7 @@ def test_one_failure_ends_a_study_and_keeps_what_runs(
         time.sleep(1)  # the error is noticed while this one runs
         return dict(variant=run.variant, seed=run.seed, key=run.key)
 
-    monkeypatch.setattr(study_module, '_run', fake)
+    monkeypatch.setattr(run_module, '_run', fake)
     study, out = Study.load(path), tmp_path / 'out'
     with pytest.raises(RuntimeError, match='no disk'):
         run_study(study, tmp_path, out, jobs=2, log=lambda line: None)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from halvit_mm.apis import load_config
+from halvit_mm.apis import test as evaluate
 from halvit_mm.apis.compress import (
     FiPSSettings,
     calibration_batches,
@@ -91,7 +92,7 @@ def test_what_it_writes(compressed, setting):
     assert report['file_bytes'] == size < report['original_bytes']
     assert 'SVD error' in stdout and str(rank) in stdout
     flat = ' '.join(stdout.split())
-    assert '1 passes of 6 steps: gmp, sparsity 0.75, over the group' in flat
+    assert '1 pass of 6 steps: gmp, sparsity 0.75, over the group' in flat
     table = (out / 'report.md').read_text()
     assert '| layers.3.ffn |' in table
     picture = cv2.imread(str(out / 'report.png'))
@@ -125,6 +126,15 @@ def test_it_is_evaluated_and_trained_as_any_other(compressed, setting):
     kept = sum(int(before[name].sum()) for name in masks)
     assert sum(int(after[name].sum()) for name in masks) == kept
     assert any((before[name] != after[name]).any() for name in masks)
+
+
+def test_a_compressed_file_is_not_for_the_original_config(compressed, setting):
+    out, _ = compressed
+    path = out / 'compressed.safetensors'
+    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
+    cfg = load_config(str(CONFIG), options, work_dir=str(setting[2] / 'no'))
+    with pytest.raises(ValueError, match='take the config.py beside it'):
+        evaluate(cfg, str(path))
 
 
 def test_a_finished_run_does_not_start_again(compressed, setting):

@@ -8,8 +8,7 @@ What stands in the results is not run again; what was interrupted goes on.
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-
+from halvit_mm.apis.cli import add_study_arguments
 from halvit_mm.apis.study import Study, print_study, run_study, write_study
 from halvit_mm.visualization import draw_study
 
@@ -19,30 +18,7 @@ def parse_args():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('study', help='YAML file')
-    parser.add_argument(
-        '--out', help='folder of the results, default docs/studies/NAME'
-    )
-    parser.add_argument(
-        '--work-dir',
-        help='folder of checkpoints and logs, default work_dirs/studies/NAME',
-    )
-    parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1,
-        help='trainings at a time, which share the cores, default 1',
-    )
-    parser.add_argument(
-        '--variants', nargs='+', help='run these only, default all'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='options of every run, over those of the file',
-    )
+    add_study_arguments(parser)
     return parser.parse_args()
 
 

@@ -1,5 +1,6 @@
 """FiPS from a config and a checkpoint to a smaller file and a report."""
 
+from .checkpoint import compress_checkpoint
 from .data import calibration_batches
 from .report import print_plan, write_report
 from .run import (
@@ -11,16 +12,23 @@ from .run import (
     load_original,
 )
 from .settings import FiPSSettings
+from .study import CompressionStudy, run_compression_study
+from .study_report import print_compression_study, write_compression_study
 
 __all__ = [
     'CompressionResult',
+    'CompressionStudy',
     'FiPSSettings',
     'UnitPlan',
     'calibration_batches',
     'compress',
+    'compress_checkpoint',
     'compressed_config',
     'estimate',
     'load_original',
+    'print_compression_study',
     'print_plan',
+    'run_compression_study',
+    'write_compression_study',
     'write_report',
 ]

@@ -46,8 +46,9 @@ def print_plan(
     console = Console(width=100)
     console.print(table)
     steps = settings.epochs * settings.num_batches
+    passes = 'pass' if len(plans) == 1 else 'passes'
     table = Table(
-        title=f'{len(plans)} passes of {steps} steps: {settings.method}, '
+        title=f'{len(plans)} {passes} of {steps} steps: {settings.method}, '
         f'sparsity {settings.sparsity}, over the {settings.prune_scope}'
     )
     for column in ('unit', 'pass', 'activations, MB', 'about, min'):

@@ -29,6 +29,7 @@ from .settings import FiPSSettings
 
 __all__ = [
     'CompressionResult',
+    'Plan',
     'UnitPlan',
     'compress',
     'compressed_config',
@@ -53,6 +54,10 @@ class UnitPlan(NamedTuple):
     seconds: float
 
 
+#: Told groups, and the units of each pass, before a calibration starts.
+Plan = Callable[[List[Decomposition], List[List[UnitPlan]]], None]
+
+
 class CompressionResult(NamedTuple):
     """What a compression gave.
 
@@ -74,6 +79,12 @@ class CompressionResult(NamedTuple):
     file_bytes: int
     original_bytes: int
     seconds: Dict[str, float]
+
+    @property
+    def share(self) -> float:
+        """Parameters that are kept, of those of the groups' weights."""
+        kept = sum(group.parameters for group in self.groups)
+        return kept / sum(group.dense_parameters for group in self.groups)
 
     @property
     def recommended(self) -> str:
@@ -112,7 +123,7 @@ def compress(
     settings: FiPSSettings,
     batches: Sequence[Tensor],
     out: Path,
-    plan: Callable[[List[Decomposition], List[List[UnitPlan]]], None],
+    plan: Plan,
     report: Callable[[Progress], None],
 ) -> CompressionResult:
     """Compress the backbone of a model and write the file.

@@ -1,0 +1,117 @@
+"""A study of compression on a handful of images, by the tool."""
+
+import json
+
+import cv2
+import pytest
+import yaml
+
+from halvit_mm.apis.compress import CompressionStudy, run_compression_study
+
+from .conftest import tool
+from .test_compress import CONFIG, OPTIONS, setting  # noqa: F401
+
+
+@pytest.fixture
+def study(setting, tmp_path):  # noqa: F811
+    checkpoint, _, folder = setting
+    content = dict(
+        config=str(CONFIG),
+        checkpoint=str(checkpoint),
+        made_by='tools/train.py',
+        metric='accuracy/top1',
+        budgets=[0.25, 0.5],
+        options={
+            **OPTIONS,
+            'data_root': str(folder / 'data'),
+            'fips.epochs': 1,
+        },
+        variants={
+            'GMP': None,
+            'dense': dict(options={'fips.method': 'dense'}, budgets=[0.5]),
+            'pruned SVD': dict(
+                options={'fips.method': 'static', 'fips.epochs': 0},
+                budgets=[0.25],
+                seeds=[0, 1],
+            ),
+        },
+    )
+    path = tmp_path / 'little.yaml'
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_what_is_run(study):
+    runs = CompressionStudy.load(study).runs
+    assert [run.title for run in runs] == [
+        'original, budget 100%, seed 0',
+        'GMP, budget 25%, seed 0',
+        'GMP, budget 50%, seed 0',
+        'dense, budget 50%, seed 0',
+        'pruned SVD, budget 25%, seed 0',
+        'pruned SVD, budget 25%, seed 1',
+    ]
+    assert len({run.key for run in runs}) == 6
+    other = CompressionStudy.load(study, {'fips.lr': 0.1}).runs
+    assert not {run.key for run in other} & {run.key for run in runs[1:]}
+
+
+def test_another_checkpoint_is_run_again(study, tmp_path):
+    before = CompressionStudy.load(study)
+    weights = tmp_path / 'other.pth'
+    weights.write_bytes(b'other')
+    text = study.read_text().replace(before.checkpoint, str(weights))
+    study.write_text(text)
+    after = CompressionStudy.load(study)
+    keys = {run.key for run in before.runs}
+    assert not keys & {run.key for run in after.runs}
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match='make it:\ntools/train.py'):
+        CompressionStudy.load(study)
+
+
+def test_the_same_twice_is_refused(study):
+    content = yaml.safe_load(study.read_text())
+    content['variants']['another'] = dict(seeds=[0], budgets=[0.25])
+    study.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(ValueError, match="GMP, budget 25%.*'another, budget"):
+        CompressionStudy.load(study)
+
+
+def test_the_tool(study, tmp_path):
+    out = tmp_path / 'out'
+    folders = ('--out', out, '--work-dir', tmp_path / 'work')
+    command = ('analysis_tools/compare_compression', study, *folders)
+    stdout = tool(*command, '--variants', 'original', 'dense').stdout
+    assert '[1/6] original' in stdout and 'GMP, budget' not in stdout
+    results = json.loads((out / 'results.json').read_text())
+    assert [r['variant'] for r in results] == ['original', 'dense']
+    assert results[1]['share'] <= 0.5 and results[1]['budget'] == 0.5
+    assert 0 < results[1]['after'] < results[1]['before']
+    table = (out / 'table.md').read_text()
+    score = results[0]['score']
+    assert table.startswith(
+        f'accuracy/top1 by budget, the original {score:.2f}'
+    )
+    error = results[1]['after']
+    assert f'| dense | {results[1]["score"]:.2f} ({error:.3f}) |' in table
+    picture = cv2.imread(str(out / 'scores.png'))
+    assert picture is not None and picture.std() > 5
+
+    # The others in this process, at once; what is done is not run again.
+    said = []
+    results = run_compression_study(
+        CompressionStudy.load(study),
+        tmp_path / 'work',
+        out,
+        jobs=2,
+        only=['original', 'dense', 'pruned SVD'],
+        log=said.append,
+    )
+    assert said == [
+        '[5/6] pruned SVD, budget 25%, seed 0',
+        '[6/6] pruned SVD, budget 25%, seed 1',
+    ]
+    pruned = results[2:]
+    # nothing is calibrated: the errors stay
+    assert all(r['before'] == pytest.approx(r['after']) for r in pruned)
