@@ -196,6 +196,11 @@ def materialize(model: nn.Module) -> int:
     """
     found = list(factors(model))
     for factor in found:
+        # The class that PyTorch gave it is also that of its copies, which a
+        # removal would break: it gets one of its own.
+        cls = type(factor.module)
+        own = type(cls.__name__, cls.__bases__, dict(cls.__dict__))
+        factor.module.__class__ = own
         parametrize.remove_parametrizations(factor.module, 'weight')
     for module in model.modules():
         if hasattr(module, BASES):

@@ -21,6 +21,7 @@ def study(setting, tmp_path):  # noqa: F811
         made_by='tools/train.py',
         metric='accuracy/top1',
         budgets=[0.25, 0.5],
+        more_seeds={0.5: [2]},
         options={
             **OPTIONS,
             'data_root': str(folder / 'data'),
@@ -28,7 +29,9 @@ def study(setting, tmp_path):  # noqa: F811
         },
         variants={
             'GMP': None,
-            'dense': dict(options={'fips.method': 'dense'}, budgets=[0.5]),
+            'dense': dict(
+                options={'fips.method': 'dense'}, budgets=[0.5], seeds=[0]
+            ),
             'pruned SVD': dict(
                 options={'fips.method': 'static', 'fips.epochs': 0},
                 budgets=[0.25],
@@ -50,8 +53,9 @@ def test_what_is_run(study):
         'dense, budget 50%, seed 0',
         'pruned SVD, budget 25%, seed 0',
         'pruned SVD, budget 25%, seed 1',
+        'GMP, budget 50%, seed 2',
     ]
-    assert len({run.key for run in runs}) == 6
+    assert len({run.key for run in runs}) == 7
     other = CompressionStudy.load(study, {'fips.lr': 0.1}).runs
     assert not {run.key for run in other} & {run.key for run in runs[1:]}
 
@@ -83,7 +87,7 @@ def test_the_tool(study, tmp_path):
     folders = ('--out', out, '--work-dir', tmp_path / 'work')
     command = ('analysis_tools/compare_compression', study, *folders)
     stdout = tool(*command, '--variants', 'original', 'dense').stdout
-    assert '[1/6] original' in stdout and 'GMP, budget' not in stdout
+    assert '[1/7] original' in stdout and 'GMP, budget' not in stdout
     results = json.loads((out / 'results.json').read_text())
     assert [r['variant'] for r in results] == ['original', 'dense']
     assert results[1]['share'] <= 0.5 and results[1]['budget'] == 0.5
@@ -109,8 +113,8 @@ def test_the_tool(study, tmp_path):
         log=said.append,
     )
     assert said == [
-        '[5/6] pruned SVD, budget 25%, seed 0',
-        '[6/6] pruned SVD, budget 25%, seed 1',
+        '[5/7] pruned SVD, budget 25%, seed 0',
+        '[6/7] pruned SVD, budget 25%, seed 1',
     ]
     pruned = results[2:]
     # nothing is calibrated: the errors stay

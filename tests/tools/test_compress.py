@@ -6,14 +6,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
 from halvit_mm.apis import load_config
 from halvit_mm.apis import test as evaluate
 from halvit_mm.apis.compress import (
     FiPSSettings,
     calibration_batches,
+    compressed_config,
     estimate,
 )
+from halvit_mm.apis.compress import compress as compress_backbone
 from halvit_mm.apis.model_info import build_model
 from halvit_mm.compression import passes_of, read_compressed
 
@@ -200,6 +203,26 @@ def test_estimate(setting):
         assert unit.num_bytes == 2 * 16 * 64 * 24 * 4
         assert unit.seconds > 0
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_backbone_of_the_host(setting, tmp_path):
+    """Through files and back, to the same outputs."""
+    options = {
+        **OPTIONS,
+        'data_root': str(setting[2] / 'data'),
+        'model.backbone.type': 'mmpretrain.VisionTransformer',
+        'model.backbone.layer_cfgs': dict(_delete_=True),
+    }
+    cfg = load_config(str(CONFIG), options)
+    model = build_model(cfg)
+    settings = FiPSSettings.from_config(cfg)
+    images = torch.randn(4, 3, 32, 32)
+    compress_backbone(model, settings, [images] * 2, tmp_path)
+    twin = build_model(compressed_config(cfg, tmp_path))
+    twin.init_weights()
+    with torch.no_grad():
+        expected = model.eval().extract_feat(images)[0]
+        assert_close(twin.eval().extract_feat(images)[0], expected)
 
 
 def test_calibration_images_are_balanced(setting):

@@ -123,8 +123,8 @@ def compress(
     settings: FiPSSettings,
     batches: Sequence[Tensor],
     out: Path,
-    plan: Plan,
-    report: Callable[[Progress], None],
+    plan: Plan = lambda groups, plans: None,
+    report: Callable[[Progress], None] = lambda progress: None,
 ) -> CompressionResult:
     """Compress the backbone of a model and write the file.
 
@@ -147,7 +147,8 @@ def compress(
             that are not finite, or states of other settings.
         OSError: If the disk is full; states are kept.
     """
-    original = model.backbone.eval()
+    original = model.backbone
+    original.eval()  # in a line of its own: the host's returns None
     size = sum(t.numel() * t.element_size() for t in _unique(model))
     seconds = {'dense': _time(original, batches[0])}
     passes = passes_of(
@@ -182,7 +183,8 @@ def compress(
         model.eval(), structures, out / 'compressed.safetensors'
     )
     for execution in ('materialize', 'low_rank'):
-        twin = copy.deepcopy(inner).eval()
+        twin = copy.deepcopy(inner)
+        twin.eval()
         try:
             convert(twin, execution)
         except ValueError:  # a tied layer has no way through the rank

@@ -41,6 +41,7 @@ class CompressionRun(NamedTuple):
         variant: Name of the variant.
         budget: Of the compression; 1 for the original.
         seed: Of the calibration's images and their order.
+        config: Config file with ``fips``.
         options: ``--cfg-options``, budget and seed among them.
         key: Digest of all settings and of the checkpoint.
     """
@@ -48,6 +49,7 @@ class CompressionRun(NamedTuple):
     variant: str
     budget: float
     seed: int
+    config: str
     options: Dict
     key: str
 
@@ -67,14 +69,12 @@ class CompressionStudy(NamedTuple):
 
     Attributes:
         path: The file.
-        config: Config with ``fips``.
         checkpoint: Trained weights.
         metric: Score that is compared, larger is better.
         runs: The original first, then all compressions.
     """
 
     path: str
-    config: str
     checkpoint: str
     metric: str
     runs: List[CompressionRun]
@@ -92,8 +92,9 @@ class CompressionStudy(NamedTuple):
 
         ``config``, ``checkpoint``, ``made_by`` (the command that trains the
         checkpoint), ``metric``, ``budgets``, ``seeds`` and ``options`` hold
-        for all ``variants``, each of which may have its own ``budgets``,
-        ``seeds`` and further ``options``.
+        for all ``variants``, each of which may have its own ``config``,
+        ``budgets``, ``seeds`` and further ``options``. ``more_seeds`` (budget
+        -> seeds) are run by those that have no seeds of their own.
 
         Args:
             path: A YAML file.
@@ -110,7 +111,7 @@ class CompressionStudy(NamedTuple):
         """
         content = yaml.safe_load(Path(path).read_text())
         needed = {'config', 'checkpoint', 'metric', 'budgets', 'variants'}
-        check_keys(path, content, needed, {'made_by'})
+        check_keys(path, content, needed, {'made_by', 'more_seeds'})
         checkpoint = Path(content['checkpoint'])
         if not checkpoint.is_file():
             raise FileNotFoundError(
@@ -118,28 +119,36 @@ class CompressionStudy(NamedTuple):
                 f'{content.get("made_by", "train it")}'
             )
         weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-        config, common = content['config'], content.get('options', {})
+        common = content.get('options', {})
 
-        def run(variant, budget, seed, more):
-            merged = {**common, **more, **(options or {})}
+        def run(variant, budget, seed, own):
+            config = own.get('config', content['config'])
+            merged = {**common, **own.get('options', {}), **(options or {})}
             if budget < 1:
                 merged.update({'fips.budget': budget, 'fips.seed': seed})
             cfg = load_config(config, merged, read_data=False)
             key = digest_of(cfg, weights, variant == ORIGINAL)
-            return CompressionRun(variant, budget, seed, merged, key)
+            return CompressionRun(variant, budget, seed, config, merged, key)
 
         runs = [run(ORIGINAL, 1.0, 0, {})]
         for name, variant in content['variants'].items():
             variant = variant or {}
             check_keys(f'{path}: {name}', variant, set(), {'budgets'})
-            runs += [
-                run(name, budget, seed, variant.get('options', {}))
-                for seed in variant.get('seeds', content.get('seeds', [0]))
-                for budget in variant.get('budgets', content['budgets'])
-            ]
+            for budget in variant.get('budgets', content['budgets']):
+                runs += [
+                    run(name, budget, seed, variant)
+                    for seed in _seeds(content, variant, budget)
+                ]
         _check_distinct(path, runs)
         runs.sort(key=lambda run: run.seed)  # stable: all variants soon
-        return cls(str(path), config, str(checkpoint), content['metric'], runs)
+        return cls(str(path), str(checkpoint), content['metric'], runs)
+
+
+def _seeds(content: Dict, variant: Dict, budget: float) -> List[int]:
+    if 'seeds' in variant:
+        return variant['seeds']
+    more = content.get('more_seeds', {})
+    return [*content.get('seeds', [0]), *more.get(budget, [])]
 
 
 def _check_distinct(path: str, runs: Sequence[CompressionRun]) -> None:
@@ -204,7 +213,7 @@ def _compress_and_test(
 ) -> None:
     share_cores(jobs)
     out = Path(folder)
-    cfg = load_config(study.config, run.options, work_dir=folder)
+    cfg = load_config(run.config, run.options, work_dir=folder)
     facts = dict(device=device_name())
     checkpoint = study.checkpoint
     if run.variant != ORIGINAL:
