@@ -88,6 +88,13 @@ def main():
         f'{result.original_bytes / 1e6:.2f} MB -> '
         f'{result.file_bytes / 1e6:.2f} MB: {out}/compressed.safetensors'
     )
+    before, after = result.summed_errors
+    print(f'error of the units, summed: {before:.4f} -> {after:.4f}')
+    if after > before:
+        print(
+            'the calibration made it worse: give it more steps (fips.epochs, '
+            'fips.num_batches) or another fips.lr'
+        )
     print(f'the report: {out}/report.md')
 
 

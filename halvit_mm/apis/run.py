@@ -14,9 +14,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..checkpoint import check_coverage, read_state_dict
-from ..compression import factors, is_compressed_file, read_compressed
+from ..checkpoint import check_coverage
+from ..compression import factors, is_compressed_file
 from .coco_summary import coco_summary, print_coco_summary
+from .weights import read_weights
 
 __all__ = ['build_runner', 'test', 'train']
 
@@ -83,10 +84,8 @@ def test(
         ValueError: If it is not one of this model.
     """
     is_compressed = is_compressed_file(Path(checkpoint))
-    if is_compressed:
-        weights = read_compressed(Path(checkpoint)).state_dict
-    else:
-        weights = read_state_dict(checkpoint)
+    weights = read_weights(checkpoint)
+    if not is_compressed:
         cfg.load_from = checkpoint
     evaluator = cfg.get('test_evaluator')
     is_coco = isinstance(evaluator, dict) and evaluator.type.endswith(

@@ -17,10 +17,11 @@ from .fips import (
     convert,
     passes_of,
     prepare,
+    structure_of,
 )
 from .parametrization import factors, materialize
 from .sparsifiers import METHODS, SCOPES, RigL, scopes_of
-from .targets import find_groups
+from .targets import Group, find_groups
 
 __all__ = [
     'ActivationStore',
@@ -28,6 +29,7 @@ __all__ = [
     'CompressedFile',
     'Decomposition',
     'EXECUTIONS',
+    'Group',
     'METHODS',
     'Progress',
     'RigL',
@@ -48,4 +50,5 @@ __all__ = [
     'read_compressed',
     'save_compressed',
     'scopes_of',
+    'structure_of',
 ]

@@ -24,6 +24,7 @@ __all__ = [
     'convert',
     'passes_of',
     'prepare',
+    'structure_of',
 ]
 
 #: ``materialize`` multiplies base and factor once: dense weights again, as
@@ -145,27 +146,16 @@ def prepare(
             :func:`.decomposition.rank_for_budget`.
     """
     found = find_groups(model, groups, square)
-    ranks = [
-        rank or rank_for_budget(g.dim, g.width, budget, sparsity)
-        for g in found
+    structures = [
+        structure_of(group, budget, sparsity, rank, scaled) for group in found
     ]
     results = []
-    for number, (group, group_rank) in enumerate(zip(found, ranks)):
-        structure = Structure(
-            group.name,
-            group.dim,
-            group_rank,
-            scaled,
-            tuple(
-                TargetLayout(t.name, t.transposed, t.width)
-                for t in group.targets
-            ),
-        )
+    for number, (group, structure) in enumerate(zip(found, structures)):
         matrix = torch.cat([t.columns() for t in group.targets], dim=1)
         norms = matrix.norm(dim=0).clamp_min(1e-12) if scaled else None
         parts = decompose(
             matrix / norms if scaled else matrix,
-            group_rank,
+            structure.rank,
             svd,
             growth,
             tau,
@@ -173,11 +163,38 @@ def prepare(
         )
         attach_structure(model, [structure])
         _fill(model, group, structure, parts, norms)
-        size = num_parameters(group.dim, group.width, group_rank, sparsity)
+        size = num_parameters(group.dim, group.width, structure.rank, sparsity)
         size += group.width if scaled else 0
         dense = group.dim * group.width
         results.append(Decomposition(structure, parts.error, dense, size))
     return results
+
+
+def structure_of(
+    group: Group,
+    budget: float,
+    sparsity: float,
+    rank: Optional[int] = None,
+    scaled: bool = False,
+) -> Structure:
+    """How a group is factorised.
+
+    Args:
+        group: Of :func:`.targets.find_groups`.
+        budget, sparsity, rank, scaled: As for :func:`prepare`.
+
+    Returns:
+        Its structure.
+
+    Raises:
+        ValueError: As :func:`.decomposition.rank_for_budget`.
+    """
+    if rank is None:
+        rank = rank_for_budget(group.dim, group.width, budget, sparsity)
+    targets = (
+        TargetLayout(t.name, t.transposed, t.width) for t in group.targets
+    )
+    return Structure(group.name, group.dim, rank, scaled, tuple(targets))
 
 
 def attach_structure(

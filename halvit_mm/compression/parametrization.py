@@ -202,6 +202,8 @@ def materialize(model: nn.Module) -> int:
         own = type(cls.__name__, cls.__bases__, dict(cls.__dict__))
         factor.module.__class__ = own
         parametrize.remove_parametrizations(factor.module, 'weight')
+        weight = factor.module.weight
+        weight.data = weight.data.contiguous()  # a transposed one is a view
     for module in model.modules():
         if hasattr(module, BASES):
             delattr(module, BASES)

@@ -10,6 +10,7 @@ from halvit_mm.apis.benchmark import (
     VARIANTS,
     BackboneCase,
     BenchmarkResult,
+    CompressedCase,
     DetectorCase,
     LayerCase,
     VariantResult,
@@ -270,3 +271,25 @@ def test_detector():
     result = run(case, ['untied', 'ours'], rounds=1)
     assert not [v.reason for v in result.variants if v.reason]
     assert result.unit == 'images'
+
+
+def test_compressed():
+    """All ways to run a compressed backbone compute the same."""
+    case = CompressedCase(
+        mode='infer',
+        batch=1,
+        config='configs/fips/vit_cifar10_fips.py',
+        budget=0.25,
+    )
+    assert case.name == 'fips_vit_cifar10_fips_25%_1x32x32px_infer_fp32_cpu'
+    assert case.sizes == (64, 96, 384, 4)
+    names = ('factorized', 'materialize', 'low_rank')
+    expected, *others = (make_step(name, case)() for name in names)
+    for outputs in others:
+        assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
+    result = run(case, None, rounds=1)
+    assert [v.name for v in result.variants] == ['dense', *names]
+    assert result.reference == 'dense'
+    assert not [v.reason for v in result.variants if v.reason]
+    with pytest.raises(ValueError, match='cannot be met'):
+        run(CompressedCase(config=case.config, budget=2.0), ['factorized'])

@@ -29,6 +29,7 @@ def test_full_rank_reproduces_the_model(rank, scaled):
     assert len(list(factors(model))) == 2 * BLOCKS
     assert_close(model(tokens()), expected, atol=1e-5, rtol=1e-5)
     assert materialize(model) == 2 * BLOCKS
+    assert all(p.is_contiguous() for p in model.parameters())
     assert model.state_dict().keys() == Net().state_dict().keys()
     assert_close(model(tokens()), expected, atol=1e-5, rtol=1e-5)
 

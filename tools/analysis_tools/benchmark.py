@@ -4,6 +4,7 @@
     benchmark.py backbone --arch tiny --batch 8 --mode train infer
     benchmark.py detector configs/maskrcnn_halvit_t.py --shape 800 1344
     benchmark.py layer --grid --dtype bf16
+    benchmark.py fips configs/fips/deit_b_fips.py --budget 0.25 --mode infer
 
 Prints a table; writes result.json (raw samples included) and times.png.
 """
@@ -34,6 +35,7 @@ SETTINGS = {
     ),
     'backbone': ('arch', 'img_size'),
     'detector': ('config', 'shape'),
+    'fips': ('config', 'shape', 'budget'),
 }
 
 
@@ -98,7 +100,13 @@ def parse_args():
     detector = levels.add_parser('detector', help='a config')
     detector.add_argument('config', help='config file')
     add_shape_argument(detector, 'what the config tests with')
-    for level in (layer, backbone, detector):
+    fips = levels.add_parser('fips', help='a compressed backbone')
+    fips.add_argument('config', help='config file with fips=dict(...)')
+    add_shape_argument(fips, 'what the config tests with')
+    fips.add_argument(
+        '--budget', type=float, help='share of the parameters that is kept'
+    )
+    for level in (layer, backbone, detector, fips):
         add_common_arguments(level)
     return parser.parse_args()
 

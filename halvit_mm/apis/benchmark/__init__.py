@@ -1,14 +1,15 @@
-"""Benchmarks: variants of a layer, a backbone or a detector in turns."""
+"""Benchmarks: variants of a layer or a model, timed in turns."""
 
 from .cases import (
     DTYPES,
-    LEVELS,
     MODES,
     BackboneCase,
     Case,
     DetectorCase,
     LayerCase,
 )
+from .compressed import CompressedCase
+from .levels import LEVELS
 from .presets import grid
 from .report import report
 from .result import BenchmarkResult, VariantResult
@@ -24,6 +25,7 @@ __all__ = [
     'BackboneCase',
     'BenchmarkResult',
     'Case',
+    'CompressedCase',
     'DetectorCase',
     'LayerCase',
     'VariantResult',

@@ -23,7 +23,6 @@ from ..model_info import build_model
 
 __all__ = [
     'DTYPES',
-    'LEVELS',
     'MODES',
     'BackboneCase',
     'Case',
@@ -394,9 +393,6 @@ class DetectorCase(Case):
         for group in wrapper.param_groups:
             group['lr'] = 0.0
         return wrapper
-
-
-LEVELS = {case.level: case for case in (LayerCase, BackboneCase, DetectorCase)}
 
 
 class _WholeGrid(nn.Module):

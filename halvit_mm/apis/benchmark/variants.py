@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from ... import ops
 from ...engine import GraphedForward
 from ...models.layers import prepare
-from .cases import LEVELS, Case
+from .cases import Case
 from .hoisted import HoistedEncoderLayer
 from .steps import Step
 
 __all__ = ['VARIANTS', 'choose_variants', 'make_step', 'why_not']
+
+_TIED = ('layer', 'backbone', 'detector')
+_FIPS = ('fips',)
 
 
 class Variant(NamedTuple):
@@ -37,7 +40,7 @@ class Variant(NamedTuple):
     tied: bool = True
     context: Callable = partial(ops.use, 'plain')
     change: Optional[Callable] = None
-    levels: Sequence[str] = tuple(LEVELS)
+    levels: Sequence[str] = _TIED
     is_compiled: bool = False
     by_default: bool = True
     inference_only: bool = False
@@ -51,7 +54,7 @@ def choose_variants(
     """Check what is asked for.
 
     Args:
-        level: One of :data:`.cases.LEVELS`.
+        level: One of :data:`.levels.LEVELS`.
         names: Of variants; None for what a level has by default.
 
     Returns:
@@ -132,6 +135,12 @@ def _prepare(case: Case, module: nn.Module) -> nn.Module:
     return module
 
 
+def _compress(
+    case: Case, module: nn.Module, execution: Optional[str] = None
+) -> nn.Module:
+    return case.compress(module, execution)
+
+
 def _graph(case: Case, module: nn.Module) -> nn.Module:
     encoder, name = case.encoder(_prepare(case, module))
     if name is None:
@@ -181,4 +190,27 @@ VARIANTS = {
         inference_only=True,
         cuda_only=True,
     ),
+    'dense': Variant(
+        'the original', context=nullcontext, levels=_FIPS, tied=False
+    ),
+    'factorized': Variant(
+        'products of base and factor in every step, as in training; in '
+        'inference they are kept',
+        context=nullcontext,
+        change=_compress,
+        levels=_FIPS,
+    ),
+    **{
+        execution: Variant(
+            what,
+            context=nullcontext,
+            change=partial(_compress, execution=execution),
+            levels=_FIPS,
+            inference_only=True,
+        )
+        for execution, what in (
+            ('materialize', 'products multiplied once and for all'),
+            ('low_rank', 'through the rank, (x U) V'),
+        )
+    },
 }

@@ -2,6 +2,7 @@
 
 from .checkpoint import compress_checkpoint
 from .data import calibration_batches
+from .dense import dense_model, save_dense
 from .report import print_plan, write_report
 from .run import (
     CompressionResult,
@@ -24,11 +25,13 @@ __all__ = [
     'compress',
     'compress_checkpoint',
     'compressed_config',
+    'dense_model',
     'estimate',
     'load_original',
     'print_compression_study',
     'print_plan',
     'run_compression_study',
+    'save_dense',
     'write_compression_study',
     'write_report',
 ]

@@ -100,10 +100,7 @@ def write_report(
                 f'{error.after:.5f}',
             ]
         )
-    before, after = (
-        sum(getattr(e, key) for e in result.errors)
-        for key in ('before', 'after')
-    )
+    before, after = result.summed_errors
     dense = sum(g.dense_parameters for g in result.groups)
     kept = sum(g.parameters for g in result.groups)
     content = dict(
@@ -128,7 +125,7 @@ def write_report(
     (out / 'report.md').write_text(
         f"""# {name}, compressed by FiPS
 
-{kept:,.0f} of {dense:,} parameters ({kept / dense:.2%}; budget
+{kept:,.0f} of {dense:,} parameters ({result.share:.2%}; budget
 {result.settings.budget:.0%}, sparsity {result.settings.sparsity},
 {result.settings.method}, compared over the {result.settings.prune_scope}).
 File: {result.file_bytes / 1e6:.2f} MB instead of

@@ -3,7 +3,7 @@
 import copy
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Sequence
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -85,6 +85,12 @@ class CompressionResult(NamedTuple):
         """Parameters that are kept, of those of the groups' weights."""
         kept = sum(group.parameters for group in self.groups)
         return kept / sum(group.dense_parameters for group in self.groups)
+
+    @property
+    def summed_errors(self) -> Tuple[float, float]:
+        """Of all units, before and after calibration."""
+        before = sum(error.before for error in self.errors)
+        return before, sum(error.after for error in self.errors)
 
     @property
     def recommended(self) -> str:

@@ -219,11 +219,12 @@ def _compress_and_test(
     if run.variant != ORIGINAL:
         settings = FiPSSettings.from_config(cfg)
         result = compress_checkpoint(cfg, checkpoint, settings, out)
+        before, after = result.summed_errors
         facts.update(
             share=result.share,
             file_bytes=result.file_bytes,
-            before=sum(error.before for error in result.errors),
-            after=sum(error.after for error in result.errors),
+            before=before,
+            after=after,
         )
         checkpoint = str(out / 'compressed.safetensors')
         cfg = compressed_config(cfg, out)

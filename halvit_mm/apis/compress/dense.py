@@ -1,0 +1,71 @@
+"""Back from a compressed model to one of dense weights."""
+
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from ...checkpoint import check_coverage
+from ...compression import convert
+from ...models import CompressedBackbone
+from ..model_info import build_model
+from ..weights import read_weights
+
+__all__ = ['dense_model', 'save_dense']
+
+
+def dense_model(cfg: Config, checkpoint: str) -> nn.Module:
+    """A compressed model with its products multiplied once.
+
+    Args:
+        cfg: Of the compressed model, as :func:`.compressed_config` makes it.
+        checkpoint: A compressed file, or a checkpoint of a training of it.
+
+    Returns:
+        The model as it was before the compression, with other weights, in
+        eval mode.
+
+    Raises:
+        ValueError: If the config is not of a compressed model, or the
+            checkpoint does not fit.
+    """
+    model = build_model(cfg)
+    backbone = getattr(model, 'backbone', None)
+    if not isinstance(backbone, CompressedBackbone):
+        raise ValueError(
+            f'the backbone is {type(backbone).__name__}, not a '
+            'CompressedBackbone: take the config.py beside the compressed file'
+        )
+    weights = read_weights(checkpoint)
+    check_coverage(model, weights, checkpoint, min_coverage=1.0)
+    model.load_state_dict(weights, strict=False)
+    model.backbone = backbone.inner
+    convert(model.backbone)
+    return model.eval()
+
+
+def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
+    """Write what the original's config loads, here and in the hosts' tools.
+
+    Args:
+        cfg: As for :func:`dense_model`.
+        checkpoint: The same.
+        out: A ``.pth`` file, written whole or not at all.
+
+    Returns:
+        Number of weights.
+
+    Raises:
+        ValueError: As :func:`dense_model`.
+        OSError: If it cannot be written.
+    """
+    state_dict = dense_model(cfg, checkpoint).state_dict()
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    metainfo = dataset.get('metainfo')
+    meta = {} if metainfo is None else dict(dataset_meta=dict(metainfo))
+    part = Path(f'{out}.part')
+    torch.save(dict(meta=meta, state_dict=state_dict), part)
+    os.replace(part, out)
+    return len(state_dict)

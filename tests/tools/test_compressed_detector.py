@@ -1,0 +1,135 @@
+"""A detector is compressed, trained further, evaluated, used, made dense."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import DetInferencer
+
+from halvit_mm.apis import load_config
+from halvit_mm.apis.compress import dense_model, save_dense
+from halvit_mm.compression import read_compressed
+
+from .conftest import ROOT, tool
+
+DETECTOR = ROOT / 'configs/demo/maskrcnn_halvit_shapes.py'
+
+
+@pytest.fixture(scope='module')
+def compressed(shapes, detected, tmp_path_factory):
+    """The folder of a compression of the whole detector."""
+    folder = tmp_path_factory.mktemp('compressed_detector')
+    config = folder / 'detector.py'
+    groups = [r'layers\.[01]\.ffn', r'layers\.[23]\.ffn']
+    config.write_text(
+        f"_base_ = '{DETECTOR}'\n"
+        'model = dict(backbone=dict(init_cfg=None))\n'
+        f'fips = dict(groups={groups}, num_batches=2, batch_size=2, '
+        'epochs=40, lr=3e-3, interval=8)\n'
+    )
+    tool(
+        'compress',
+        config,
+        detected / 'epoch_1.pth',
+        '--budget',
+        0.5,
+        '--out',
+        folder / 'out',
+        '--cfg-options',
+        f'data_root={shapes}/detection',
+    )
+    return folder / 'out'
+
+
+@pytest.fixture(scope='module')
+def finetuned(compressed, tmp_path_factory):
+    """The work directory of an epoch of training with RigL."""
+    work_dir = tmp_path_factory.mktemp('finetuned_detector')
+    config = work_dir / 'finetune.py'
+    config.write_text(
+        f"_base_ = '{compressed}/config.py'\n"
+        "custom_hooks = [dict(type='halvit_mm.RigLHook', interval=2)]\n"
+    )
+    tool(
+        'train',
+        config,
+        '--work-dir',
+        work_dir,
+        '--cfg-options',
+        'train_dataloader.batch_size=2',
+        'train_cfg.max_epochs=1',
+        'default_hooks.checkpoint.interval=1',
+    )
+    return work_dir
+
+
+def test_compressed(compressed):
+    report = json.loads((compressed / 'report.json').read_text())
+    assert [g['structure'][0] for g in report['groups']] == [
+        'group0',
+        'group1',
+    ]
+    before, after = (
+        sum(e[key] for e in report['errors']) for key in ('before', 'after')
+    )
+    assert after < before
+    names = read_compressed(compressed / 'compressed.safetensors').state_dict
+    assert 'roi_head.bbox_head.fc_cls.weight' in names  # the whole detector
+
+
+def test_evaluated(compressed, tmp_path):
+    stdout = tool(
+        'test',
+        compressed / 'config.py',
+        compressed / 'compressed.safetensors',
+        '--work-dir',
+        tmp_path,
+    ).stdout
+    assert 'segm' in stdout
+    summary = json.loads((tmp_path / 'coco_summary.json').read_text())
+    assert 0 <= summary['bbox']['AP'] <= 1
+
+
+def test_in_the_inferencer_of_the_host(compressed, finetuned, tmp_path):
+    """As it is, and dense with the original's config: the same boxes."""
+    config = compressed / 'config.py'
+    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
+    dense = tmp_path / 'dense.pth'
+    tool(
+        'model_converters/dense_from_fips',
+        config,
+        finetuned / 'epoch_1.pth',
+        dense,
+    )
+    found = []
+    for model, weights in (
+        (config, finetuned / 'epoch_1.pth'),
+        (DETECTOR, dense),
+    ):
+        inferencer = DetInferencer(str(model), str(weights), device='cpu')
+        assert inferencer.model.dataset_meta['classes'] == (
+            'circle',
+            'square',
+            'triangle',
+        )
+        (result,) = inferencer(image, no_save_vis=True)['predictions']
+        found.append(result)
+    assert len(found[0]['scores']) > 0
+    for key in ('scores', 'bboxes'):
+        np.testing.assert_allclose(
+            found[0][key], found[1][key], rtol=1e-3, atol=1e-3
+        )
+
+
+def test_dense_weights(compressed, tmp_path):
+    cfg = load_config(str(compressed / 'config.py'))
+    source = compressed / 'compressed.safetensors'
+    number = save_dense(cfg, str(source), tmp_path / 'dense.pth')
+    state = torch.load(tmp_path / 'dense.pth', weights_only=True)['state_dict']
+    model = dense_model(cfg, str(source))
+    assert number == len(state) == len(model.state_dict())
+    assert not any('inner.' in n or 'shared_bases' in n for n in state)
+    original = load_config(str(DETECTOR), {'model.backbone.init_cfg': None})
+    with pytest.raises(ValueError, match='is HaLViT, not a CompressedBack'):
+        dense_model(original, str(source))
