@@ -1,5 +1,6 @@
 """A tiny classifier is compressed, tested and trained by the tools."""
 
+import copy
 import json
 
 import cv2
@@ -18,7 +19,7 @@ from halvit_mm.apis.compress import (
 )
 from halvit_mm.apis.compress import compress as compress_backbone
 from halvit_mm.apis.model_info import build_model
-from halvit_mm.compression import passes_of, read_compressed
+from halvit_mm.compression import passes_of, prepare, read_compressed
 
 from .conftest import ROOT, tool
 
@@ -193,8 +194,11 @@ def test_estimate(setting):
     settings = FiPSSettings.from_config(cfg)
     model = build_model(cfg)
     batches = calibration_batches(cfg, model, 2, 8, seed=0)
-    passes = passes_of(model.backbone, settings.groups, 'group')
-    (units,) = estimate(model.backbone, passes, batches, settings)
+    original = model.backbone
+    passes = passes_of(original, settings.groups, 'group')
+    inner = copy.deepcopy(original)
+    prepare(inner, settings.groups, 0.5, 0.5)
+    (units,) = estimate(inner, original, passes, batches, settings)
     assert [unit.name for unit in units] == [
         f'layers.{i}.ffn' for i in range(4)
     ]
@@ -202,7 +206,8 @@ def test_estimate(setting):
         # input and output: 16 images of 64 tokens of 24 numbers, 4 bytes each
         assert unit.num_bytes == 2 * 16 * 64 * 24 * 4
         assert unit.seconds > 0
-    assert all(p.grad is None for p in model.parameters())
+    for one in (original, inner):
+        assert all(p.grad is None for p in one.parameters())
 
 
 def test_a_backbone_of_the_host(setting, tmp_path):

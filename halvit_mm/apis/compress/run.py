@@ -46,7 +46,7 @@ class UnitPlan(NamedTuple):
     Attributes:
         name: Of the unit.
         num_bytes: Its activations of all batches.
-        seconds: Of all its steps, without the products of the factors.
+        seconds: Of all its steps.
     """
 
     name: str
@@ -173,7 +173,7 @@ def compress(
         scaled=settings.scaled,
         seed=settings.seed,
     )
-    plan(groups, estimate(original, passes, batches, settings))
+    plan(groups, estimate(inner, original, passes, batches, settings))
     errors = calibrate(
         inner,
         original,
@@ -205,6 +205,7 @@ def compress(
 
 
 def estimate(
+    model: nn.Module,
     original: nn.Module,
     passes: Sequence[list],
     batches: Sequence[Tensor],
@@ -213,7 +214,8 @@ def estimate(
     """Measure a batch of every unit.
 
     Args:
-        original: The backbone.
+        model: The backbone with factors.
+        original: The backbone as it was.
         passes: From :func:`halvit_mm.compression.passes_of`.
         batches: Images; the first batch is used.
         settings: Of the compression.
@@ -222,6 +224,7 @@ def estimate(
         The units of each pass.
     """
     steps = settings.epochs * len(batches)
+    modules = dict(model.named_modules())
     plans = []
     for units in passes:
         store = ActivationStore(Path(), limit=2**62)
@@ -230,14 +233,15 @@ def estimate(
         for unit in units:
             call = store.get(unit.name, 0, batches[0].device)
             start = time.perf_counter()
-            unit.module(*call.args).square().mean().backward()
+            output = modules[unit.name](*call.args)
+            (output - call.output).square().mean().backward()
             seconds = time.perf_counter() - start
             plans[-1].append(
                 UnitPlan(
                     unit.name, call.num_bytes * len(batches), seconds * steps
                 )
             )
-    original.zero_grad()
+    model.zero_grad()
     return plans
 
 
