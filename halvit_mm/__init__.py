@@ -1,9 +1,9 @@
 """HaLViT: vision transformers that need half of their weights.
 
 Importing the package makes the OpenMMLab hosts usable without a compiler
-(see :mod:`halvit_mm.compat`) and adds the scope ``halvit_mm`` to mmengine's
-registries. Import it before ``mmdet.models``; configs do so through
-``custom_imports``.
+(see :mod:`halvit_mm.compat`), adds the scope ``halvit_mm`` to mmengine's
+registries and lets it load safetensors. Import it before ``mmdet.models``;
+configs do so through ``custom_imports``.
 """
 
 from importlib.util import find_spec
@@ -13,6 +13,6 @@ from .version import __version__
 
 if find_spec('mmengine') is not None:  # without it only the doctor works
     compat.install()
-    from . import registry  # noqa: F401
+    from . import registry, weights  # noqa: F401
 
 __all__ = ['__version__']

@@ -40,7 +40,11 @@ _EVERYTHING = ('',)
 
 # The longest matching name holds. A part without a row needs one.
 RULES = {
-    '__init__': Rule(ours=('compat', 'registry', 'version')),
+    '__init__': Rule(ours=('compat', 'registry', 'version', 'weights')),
+    'weights': Rule(
+        ours=('checkpoint', 'compression'),
+        others=('torch', 'mmengine.runner'),
+    ),
     'version': Rule(),
     'compat': Rule(
         others=('torch', 'torchvision', 'numpy'),

@@ -16,8 +16,8 @@ from mmengine.runner import Runner
 
 from ..checkpoint import check_coverage
 from ..compression import factors, is_compressed_file
+from ..weights import read_weights
 from .coco_summary import coco_summary, print_coco_summary
-from .weights import read_weights
 
 __all__ = ['build_runner', 'test', 'train']
 
@@ -83,10 +83,8 @@ def test(
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is not one of this model.
     """
-    is_compressed = is_compressed_file(Path(checkpoint))
     weights = read_weights(checkpoint)
-    if not is_compressed:
-        cfg.load_from = checkpoint
+    cfg.load_from = checkpoint
     evaluator = cfg.get('test_evaluator')
     is_coco = isinstance(evaluator, dict) and evaluator.type.endswith(
         'CocoMetric'
@@ -96,7 +94,7 @@ def test(
     runner = build_runner(cfg)
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
-    if is_compressed and not any(factors(model)):
+    if is_compressed_file(Path(checkpoint)) and not any(factors(model)):
         raise ValueError(
             f'{checkpoint} is a compressed file and the config is not of a '
             'compressed model: take the config.py beside it'
@@ -108,8 +106,6 @@ def test(
         k: own[k] for k in weights if k.endswith('pos_embed') and k in own
     }
     check_coverage(model, {**weights, **fitted}, checkpoint)
-    if is_compressed:  # the host cannot read such files
-        model.load_state_dict(weights)
     if amp:
         dtype = dict(fp16=torch.float16, bf16=torch.bfloat16)[amp]
         device_type = torch.device(get_device()).type

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,14 +42,19 @@ class CompressedFile(NamedTuple):
     Attributes:
         structures: One per group.
         state_dict: Of the compressed model, unpacked; pruned entries are 0.
+        meta: What was given with it.
     """
 
     structures: List[Structure]
     state_dict: Dict[str, Tensor]
+    meta: Dict
 
 
 def save_compressed(
-    model: nn.Module, structures: Sequence[Structure], path: Path
+    model: nn.Module,
+    structures: Sequence[Structure],
+    path: Path,
+    meta: Optional[Dict] = None,
 ) -> int:
     """Write a compressed model.
 
@@ -57,6 +62,7 @@ def save_compressed(
         model: With factors.
         structures: Of :func:`.fips.prepare`.
         path: A ``.safetensors`` file, written whole or not at all.
+        meta: Kept in the file, of JSON's types.
 
     Returns:
         Bytes of the file.
@@ -79,6 +85,7 @@ def save_compressed(
         structures=structures,
         shapes={name: list(mask.shape) for name, mask in masks.items()},
         sha256=_checksum(tensors),
+        meta=meta or {},
     )
     # One key: safetensors writes several in an order of its own each time.
     metadata = {_FORMAT: json.dumps(content)}
@@ -154,7 +161,7 @@ def read_compressed(path: Path) -> CompressedFile:
         tensors[name] = factor
         tensors[name.removesuffix(_FACTOR) + _MASK] = mask
     structures = map(Structure.from_json, content['structures'])
-    return CompressedFile(list(structures), tensors)
+    return CompressedFile(list(structures), tensors, content['meta'])
 
 
 def is_compressed_file(path: Path) -> bool:

@@ -95,31 +95,31 @@ def test_in_the_inferencer_of_the_host(compressed, finetuned, tmp_path):
     """As it is, and dense with the original's config: the same boxes."""
     config = compressed / 'config.py'
     image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
-    dense = tmp_path / 'dense.pth'
-    tool(
-        'model_converters/dense_from_fips',
-        config,
-        finetuned / 'epoch_1.pth',
-        dense,
-    )
+    dense = 'model_converters/dense_from_fips'
+    whole = compressed / 'compressed.safetensors'
+    tool(dense, config, whole, tmp_path / 'dense.pth')
+    tool(dense, config, finetuned / 'epoch_1.pth', tmp_path / 'finetuned.pth')
     found = []
     for model, weights in (
+        (config, whole),
+        (DETECTOR, tmp_path / 'dense.pth'),
         (config, finetuned / 'epoch_1.pth'),
-        (DETECTOR, dense),
+        (DETECTOR, tmp_path / 'finetuned.pth'),
     ):
         inferencer = DetInferencer(str(model), str(weights), device='cpu')
-        assert inferencer.model.dataset_meta['classes'] == (
+        assert tuple(inferencer.model.dataset_meta['classes']) == (
             'circle',
             'square',
             'triangle',
         )
         (result,) = inferencer(image, no_save_vis=True)['predictions']
         found.append(result)
-    assert len(found[0]['scores']) > 0
-    for key in ('scores', 'bboxes'):
-        np.testing.assert_allclose(
-            found[0][key], found[1][key], rtol=1e-3, atol=1e-3
-        )
+    for one, other in (found[:2], found[2:]):
+        assert len(one['scores']) > 0
+        for key in ('scores', 'bboxes'):
+            np.testing.assert_allclose(
+                one[key], other[key], rtol=1e-3, atol=1e-3
+            )
 
 
 def test_dense_weights(compressed, tmp_path):

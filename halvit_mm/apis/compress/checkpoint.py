@@ -14,6 +14,7 @@ from .run import (
     Plan,
     compress,
     compressed_config,
+    dataset_meta,
     load_original,
 )
 from .settings import FiPSSettings
@@ -52,7 +53,8 @@ def compress_checkpoint(
     batches = calibration_batches(
         cfg, model, settings.num_batches, settings.batch_size, settings.seed
     )
-    result = compress(model, settings, batches, out, plan, report)
+    meta = dataset_meta(cfg)
+    result = compress(model, settings, batches, out, plan, report, meta)
     rows = write_report(result, out, Path(cfg.filename).stem)
     draw_compression(
         [row[0] for row in rows],

@@ -10,8 +10,9 @@ from torch import nn
 from ...checkpoint import check_coverage
 from ...compression import convert
 from ...models import CompressedBackbone
+from ...weights import read_weights
 from ..model_info import build_model
-from ..weights import read_weights
+from .run import dataset_meta
 
 __all__ = ['dense_model', 'save_dense']
 
@@ -62,10 +63,7 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
         OSError: If it cannot be written.
     """
     state_dict = dense_model(cfg, checkpoint).state_dict()
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    metainfo = dataset.get('metainfo')
-    meta = {} if metainfo is None else dict(dataset_meta=dict(metainfo))
     part = Path(f'{out}.part')
-    torch.save(dict(meta=meta, state_dict=state_dict), part)
+    torch.save(dict(meta=dataset_meta(cfg), state_dict=state_dict), part)
     os.replace(part, out)
     return len(state_dict)

@@ -3,7 +3,7 @@
 import copy
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -33,6 +33,7 @@ __all__ = [
     'UnitPlan',
     'compress',
     'compressed_config',
+    'dataset_meta',
     'estimate',
     'load_original',
 ]
@@ -131,6 +132,7 @@ def compress(
     out: Path,
     plan: Plan = lambda groups, plans: None,
     report: Callable[[Progress], None] = lambda progress: None,
+    meta: Optional[dict] = None,
 ) -> CompressionResult:
     """Compress the backbone of a model and write the file.
 
@@ -144,6 +146,7 @@ def compress(
         out: Folder: ``compressed.safetensors`` and, while it works, states.
         plan: Told the groups and what each pass will take before it starts.
         report: Told after every step.
+        meta: Kept in the file, from :func:`dataset_meta`.
 
     Returns:
         What it gave.
@@ -186,7 +189,7 @@ def compress(
     model.backbone = CompressedBackbone(inner)
     structures = [g.structure.with_prefix(_PREFIX) for g in groups]
     file_bytes = save_compressed(
-        model.eval(), structures, out / 'compressed.safetensors'
+        model.eval(), structures, out / 'compressed.safetensors', meta
     )
     for execution in ('materialize', 'low_rank'):
         twin = copy.deepcopy(inner)
@@ -262,6 +265,21 @@ def _time(backbone: nn.Module, images: Tensor, repeats: int = 3) -> float:
     return min(found)
 
 
+def dataset_meta(cfg: Config) -> dict:
+    """What a checkpoint says about its classes.
+
+    Args:
+        cfg: Of the model.
+
+    Returns:
+        As the ``meta`` of a checkpoint; empty where the config leaves it to
+        the data set's class.
+    """
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    metainfo = dataset.get('metainfo')
+    return {} if metainfo is None else dict(dataset_meta=dict(metainfo))
+
+
 def compressed_config(cfg: Config, out: Path) -> Config:
     """A config that builds the compressed model.
 
@@ -270,7 +288,8 @@ def compressed_config(cfg: Config, out: Path) -> Config:
         out: Folder of :func:`compress`.
 
     Returns:
-        The same with a compressed backbone in it.
+        The same with a compressed backbone in it; training starts from the
+        compressed weights.
     """
     cfg = copy.deepcopy(cfg)
     cfg.pop('fips', None)
@@ -280,4 +299,5 @@ def compressed_config(cfg: Config, out: Path) -> Config:
         backbone=dict(cfg.model.backbone, init_cfg=None),
         checkpoint=str(out / 'compressed.safetensors'),
     )
+    cfg.load_from = str(out / 'compressed.safetensors')  # the head, too
     return cfg
