@@ -4,9 +4,9 @@ _base_ = './deit_b_fips.py'
 
 fips = dict(
     groups=[
-        r'layers\.[0-3]\.(attn|ffn)',
-        r'layers\.[4-7]\.(attn|ffn)',
-        r'layers\.(8|9|10|11)\.(attn|ffn)',
+        r'layers\.[0-3]\.(attn|ffn\.layers)',
+        r'layers\.[4-7]\.(attn|ffn\.layers)',
+        r'layers\.(8|9|10|11)\.(attn|ffn\.layers)',
     ],
     square={r'.*\.proj': 'out'},
 )

@@ -9,13 +9,14 @@ _base_ = [
 
 custom_imports = dict(imports=['halvit_mm'], allow_failed_imports=False)
 
+# The host's FFN adds its residual itself: the layers inside are the unit.
 fips = dict(
     groups=[
-        r'stages\.0\.blocks\.\d+\.ffn',
-        r'stages\.1\.blocks\.\d+\.ffn',
-        r'stages\.2\.blocks\.[0-5]\.ffn',
-        r'stages\.2\.blocks\.([6-9]|10|11)\.ffn',
-        r'stages\.2\.blocks\.1[2-7]\.ffn',
-        r'stages\.3\.blocks\.\d+\.ffn',
+        r'stages\.0\.blocks\.\d+\.ffn\.layers',
+        r'stages\.1\.blocks\.\d+\.ffn\.layers',
+        r'stages\.2\.blocks\.[0-5]\.ffn\.layers',
+        r'stages\.2\.blocks\.([6-9]|10|11)\.ffn\.layers',
+        r'stages\.2\.blocks\.1[2-7]\.ffn\.layers',
+        r'stages\.3\.blocks\.\d+\.ffn\.layers',
     ]
 )

@@ -19,8 +19,9 @@ from .fips import (
     prepare,
     structure_of,
 )
+from .low_rank import tied_layers
 from .parametrization import factors, materialize
-from .sparsifiers import METHODS, SCOPES, RigL, scopes_of
+from .sparsifiers import METHODS, SCOPES, RigL, build_sparsifier, scopes_of
 from .targets import Group, find_groups
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     'Structure',
     'UnitError',
     'attach_structure',
+    'build_sparsifier',
     'calibrate',
     'capture',
     'convert',
@@ -51,4 +53,5 @@ __all__ = [
     'save_compressed',
     'scopes_of',
     'structure_of',
+    'tied_layers',
 ]

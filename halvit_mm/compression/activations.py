@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -51,6 +52,7 @@ class ActivationStore:
 
         Raises:
             ValueError: If the call's tensors are not finite.
+            OSError: If the disk is full.
         """
         tensors = {'output': call.output}
         others: List[Any] = []
@@ -76,8 +78,17 @@ class ActivationStore:
             self.num_bytes += size
             self._kept[unit, batch] = tensors
         else:
+            self._spill(tensors, self._path(unit, batch))
+
+    def _spill(self, tensors: Dict[str, Tensor], path: Path) -> None:
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, self._path(unit, batch))
+            save_file(tensors, path)
+        except (OSError, SafetensorError) as error:
+            raise OSError(
+                f'activations cannot be written to {path} ({error}); states '
+                'that were saved are kept'
+            ) from error
 
     def get(self, unit: str, batch: int, device: torch.device) -> Call:
         """Args: unit: Name; batch: Its number. Returns: The call."""
@@ -102,6 +113,14 @@ class ActivationStore:
         self.num_bytes = self.num_batches = 0
 
 
+def _parts(module: nn.Module, name: str) -> List[str]:
+    return [
+        f'{name}.{child}'
+        for child, part in module.named_children()
+        if any(isinstance(m, nn.Linear) for m in part.modules())
+    ]
+
+
 def capture(
     model: nn.Module,
     units: Sequence[Unit],
@@ -118,19 +137,29 @@ def capture(
 
     Raises:
         RuntimeError: If a unit is not called exactly once per batch.
-        ValueError: If an activation is not finite.
+        ValueError: If an activation is not finite, or if a unit cannot be
+            called again as it was: it takes keyword arguments or does not
+            return one tensor.
     """
     device = next(model.parameters()).device
     calls: Dict[str, List[Call]] = {}
 
     def keep(name: str):
-        def hook(module, args, output):
+        def hook(module, args, kwargs, output):
+            if kwargs or not isinstance(output, Tensor):
+                raise ValueError(
+                    f'{name} takes the keyword arguments {sorted(kwargs)} and '
+                    f'returns a {type(output).__name__}: a unit takes none '
+                    'and returns a tensor. A part of it may do, such as '
+                    f'{_parts(module, name)}'
+                )
             calls.setdefault(name, []).append(Call(args, output))
 
         return hook
 
     handles = [
-        unit.module.register_forward_hook(keep(unit.name)) for unit in units
+        unit.module.register_forward_hook(keep(unit.name), with_kwargs=True)
+        for unit in units
     ]
     try:
         for number, batch in enumerate(batches):
@@ -142,8 +171,7 @@ def capture(
                 if len(found) != 1:
                     raise RuntimeError(
                         f'{unit.name} was called {len(found)} times in one '
-                        'pass; a unit is called once, without keyword '
-                        'arguments'
+                        'pass; a unit is called once'
                     )
                 store.put(unit.name, number, found[0])
     finally:

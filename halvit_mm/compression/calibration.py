@@ -9,6 +9,7 @@ a time, then one step of AdamW moves the base, all factors and the biases.
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
@@ -103,6 +104,7 @@ def calibrate(
     settings: Calibration,
     folder: Path,
     report: Callable[[Progress], None] = lambda progress: None,
+    key: str = '',
 ) -> List[UnitError]:
     """Calibrate a model that :func:`.fips.prepare` has factorised.
 
@@ -113,22 +115,26 @@ def calibrate(
         batches: Images, (B, 3, H, W) each; the same ones in every call.
         settings: How.
         folder: For states and activations. A call that finds states of the
-            same settings there goes on from them, to the same result.
+            same weights, settings and first batch there goes on from them,
+            to the same result.
         report: Told after every step.
+        key: What else settles the result, such as the options of
+            :func:`.fips.prepare`: states of another key are refused.
 
     Returns:
         Errors of all units.
 
     Raises:
         ValueError: If activations are not finite, naming the layer, or if
-            ``folder`` holds states of other settings.
+            ``folder`` holds states of others.
         OSError: If the disk is full; the last state is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     original.eval()
     errors = []
     for number, units in enumerate(passes):
-        run = _Pass(model, units, settings, folder, number)
+        digest = _digest(units, batches, settings, key)
+        run = _Pass(model, units, settings, folder, number, digest)
         state = run.load()
         if state is not None and 'errors' in state:
             errors += [UnitError(*error) for error in state['errors']]
@@ -148,9 +154,16 @@ class _Pass:
     """Units that are optimised together."""
 
     def __init__(
-        self, model, units, settings: Calibration, folder: Path, number: int
+        self,
+        model: nn.Module,
+        units: Sequence[Unit],
+        settings: Calibration,
+        folder: Path,
+        number: int,
+        digest: str,
     ) -> None:
         self.settings = settings
+        self.digest = digest
         self.number = number
         self.path = folder / f'pass{number}.pt'
         modules = dict(model.named_modules())
@@ -166,9 +179,6 @@ class _Pass:
         self.trained = nn.ModuleList([p.module for p in self.pairs])
         self.bases = nn.ModuleList(bases.values())
         self.device = next(model.parameters()).device
-        self.digest = _digest(
-            settings, [(f.name, *f.factor.shape) for f in self.factors]
-        )
 
     def parameters(self) -> List[nn.Parameter]:
         """The bases, factors, scales and the factorised layers' biases."""
@@ -209,11 +219,13 @@ class _Pass:
         else:
             before, first = state['before'], state['step'] + 1
             self._restore(state, optimizer)
-        for step in range(first, total + 1):
-            losses = self._step(step, store, optimizer, sparsifier)
-            report(Progress(step, total, self.number, losses))
-            if step % self.settings.save_interval == 0 and step < total:
-                self._save(step, before, optimizer)
+        with _all_trained(self.parameters()):
+            for step in range(first, total + 1):
+                losses = self._step(step, store, optimizer, sparsifier)
+                report(Progress(step, total, self.number, losses))
+                if step % self.settings.save_interval == 0 and step < total:
+                    self._save(step, before, optimizer)
+        sparsifier.finish()
         after = self._errors(store)
         names = [pair.original.name for pair in self.pairs]
         errors = [UnitError(*row) for row in zip(names, before, after)]
@@ -288,8 +300,8 @@ class _Pass:
         state = torch.load(self.path, map_location='cpu', weights_only=True)
         if state['digest'] != self.digest:
             raise ValueError(
-                f'{self.path} is a state of other settings: name another '
-                'folder, or remove it to start anew'
+                f'{self.path} is a state of other settings, weights or '
+                'images: name another folder, or remove it to start anew'
             )
         if 'errors' in state:
             self._restore(state, None)
@@ -297,16 +309,42 @@ class _Pass:
 
     @torch.no_grad()
     def _restore(self, state, optimizer) -> None:
-        for tensor, value in zip(self._tensors(), state['tensors']):
+        pairs = zip(self._tensors(), state['tensors'], strict=True)
+        for tensor, value in pairs:
             tensor.copy_(value)
         if optimizer is not None:
             optimizer.load_state_dict(state['optimizer'])
 
 
-def _digest(settings: Calibration, shapes) -> str:
+@contextmanager
+def _all_trained(parameters: Sequence[nn.Parameter]):
+    """What a backbone has frozen is calibrated as well, and frozen again."""
+    frozen = [p for p in parameters if not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+
+def _digest(units, batches, settings: Calibration, key: str) -> str:
+    """Of everything that settles a pass, before anything is computed."""
     fixed = settings._replace(memory_limit=0, save_interval=0)
-    text = json.dumps([fixed, shapes])
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([fixed, key, len(batches)]).encode())
+    digest.update(_bytes(batches[0]))
+    for unit in units:
+        for name, tensor in unit.module.state_dict().items():
+            digest.update(f'{unit.name}.{name} {list(tensor.shape)}'.encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return memoryview(flat.view(torch.uint8).numpy())
 
 
 def save_atomically(state: dict, path: Path) -> None:

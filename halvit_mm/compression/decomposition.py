@@ -62,7 +62,11 @@ def budget_range(dim: int, width: int, sparsity: float) -> Tuple[float, float]:
 
 
 def rank_for_budget(
-    dim: int, width: int, budget: float, sparsity: float
+    dim: int,
+    width: int,
+    budget: float,
+    sparsity: float,
+    scaled: bool = False,
 ) -> int:
     """Largest rank whose parameters a budget allows (Sec. 3).
 
@@ -73,6 +77,7 @@ def rank_for_budget(
         width: P.
         budget: Share of the dense parameters, ``d P``.
         sparsity: Of V, 0 to 1.
+        scaled: Whether each column has a scale, which the budget pays, too.
 
     Returns:
         r; beyond d factors grow.
@@ -84,13 +89,14 @@ def rank_for_budget(
     if not 0 <= sparsity < 1:
         raise ValueError(f'sparsity={sparsity}: it is at least 0 and below 1')
     least, largest = budget_range(dim, width, sparsity)
+    least += scaled / dim
     if not least <= budget <= largest:
         raise ValueError(
             f'a budget of {budget} cannot be met: {width} columns of {dim} '
             f'at sparsity {sparsity} reach {least:.4f} to {largest:.4f}'
         )
-    rank = budget * dim * width / (dim + (1 - sparsity) * width)
-    return math.floor(rank + 1e-9)
+    available = budget * dim * width - scaled * width
+    return math.floor(available / (dim + (1 - sparsity) * width) + 1e-9)
 
 
 def decompose(
@@ -129,7 +135,8 @@ def decompose(
     if method == 'auto':
         is_large = dim * dim * width > _MAX_EXACT
         method = 'randomized' if is_large and kept < dim / 2 else 'exact'
-    with torch.random.fork_rng(devices=[]):
+    devices = [matrix.device] if matrix.is_cuda else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         wide = matrix.double() if method == 'exact' else matrix.float()
         if method == 'exact':

@@ -190,7 +190,9 @@ def structure_of(
         ValueError: As :func:`.decomposition.rank_for_budget`.
     """
     if rank is None:
-        rank = rank_for_budget(group.dim, group.width, budget, sparsity)
+        rank = rank_for_budget(
+            group.dim, group.width, budget, sparsity, scaled
+        )
     targets = (
         TargetLayout(t.name, t.transposed, t.width) for t in group.targets
     )

@@ -3,13 +3,15 @@
 Shapes: d dimension of the base, r rank, p columns of a weight.
 """
 
+from typing import List
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .parametrization import FactorizedWeight, factors
 
-__all__ = ['LowRankLinear', 'to_low_rank']
+__all__ = ['LowRankLinear', 'tied_layers', 'to_low_rank']
 
 
 class LowRankLinear(nn.Module):
@@ -33,12 +35,25 @@ class LowRankLinear(nn.Module):
         self.factor = nn.Parameter(factor.detach().clone())
         self.bias = bias
 
+    @property
+    def weight(self) -> Tensor:
+        """(out_features, in_features), for modules that read it."""
+        weight = self._base[0].weight @ self.factor
+        return weight.t() if self.transposed else weight
+
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features)."""
         base = self._base[0].weight
         if self.transposed:  # reads d numbers
             return F.linear(x @ base, self.factor.t(), self.bias)
         return F.linear(F.linear(x, self.factor), base, self.bias)
+
+
+def tied_layers(model: nn.Module) -> List[str]:
+    """Args: model: With factors. Returns: Layers without a low-rank way."""
+    return [
+        f.name for f in factors(model) if getattr(f.module, 'num_uses', 1) > 1
+    ]
 
 
 @torch.no_grad()
@@ -55,8 +70,7 @@ def to_low_rank(model: nn.Module) -> int:
         ValueError: If a layer uses its weight for more than one linear map.
     """
     found = list(factors(model))
-    tied = [f.name for f in found if getattr(f.module, 'num_uses', 1) > 1]
-    if tied:
+    if tied := tied_layers(model):
         raise ValueError(
             f'{tied[:3]}: a tied layer uses its weight twice and cannot go '
             "through the rank; use execution='materialize'"

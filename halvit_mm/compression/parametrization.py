@@ -5,7 +5,7 @@ are one code path, and both uses of a tied weight read one product.
 Shapes: d dimension of the base, r rank, p columns of a weight.
 """
 
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,7 @@ class FactorizedWeight(nn.Module):
         #: (r, p), of all entries, pruned ones as well; for RigL.
         self.gradient: Optional[Tensor] = None
         self._product: Optional[Tensor] = None
+        self._versions: Tuple[int, ...] = ()
 
     @property
     def base(self) -> SharedBase:
@@ -85,9 +86,23 @@ class FactorizedWeight(nn.Module):
         if self.training or torch.is_grad_enabled():
             self._product = None
             return self._multiply(factor)
-        if self._product is None:
-            self._product = self._multiply(factor)
+        versions = self._count(factor)
+        if self._product is None or self._versions != versions:
+            # In the weights' dtype, whatever the context asks for this time.
+            with torch.autocast(factor.device.type, enabled=False):
+                self._product = self._multiply(factor)
+            self._versions = versions
         return self._product
+
+    def _count(self, factor: Tensor) -> Tuple[int, ...]:
+        """Tells whether something was changed in place."""
+        tensors = (factor, self.base.weight, self.mask, self.scale)
+        return tuple(
+            x
+            for t in tensors
+            if t is not None
+            for x in (t.data_ptr(), 0 if t.is_inference() else t._version)
+        )
 
     def _multiply(self, factor: Tensor) -> Tensor:
         factor = factor * self.mask
@@ -144,7 +159,7 @@ def attach(
     group: str,
     dim: int,
     rank: int,
-    targets: Iterator[Tuple[nn.Linear, bool]],
+    targets: Sequence[Tuple[nn.Linear, bool]],
     scaled: bool = False,
 ) -> SharedBase:
     """Give weights of a model a shared base; factors start at zero.
@@ -158,10 +173,19 @@ def attach(
         scaled: As for :class:`FactorizedWeight`.
 
     Returns:
-        The base.
+        The base. It is trained if a factor is: where a backbone freezes all
+        layers of a group, its base rests as well.
+
+    Raises:
+        ValueError: If the model has a base of that name.
     """
     if not hasattr(model, BASES):
         setattr(model, BASES, nn.ModuleDict())
+    if group in getattr(model, BASES):
+        raise ValueError(
+            f'the model has a base {group} already: all groups are factorised '
+            'at once'
+        )
     base = SharedBase(dim, rank)
     for module, transposed in targets:
         weight = module.weight
@@ -169,10 +193,15 @@ def attach(
         width = weight.shape[0 if transposed else 1]
         parametrization = FactorizedWeight(base, width, transposed, scaled)
         parametrize.register_parametrization(
-            module, 'weight', parametrization.to(weight.device), unsafe=True
+            module, 'weight', parametrization.to(weight), unsafe=True
         )
+    base.weight.requires_grad_(any(_is_trained(m) for m, _ in targets))
     getattr(model, BASES)[group] = base
     return base
+
+
+def _is_trained(module: nn.Linear) -> bool:
+    return module.parametrizations.weight.original.requires_grad
 
 
 def factors(model: nn.Module) -> Iterator[NamedFactor]:

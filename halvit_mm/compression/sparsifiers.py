@@ -4,9 +4,11 @@ FiPS, Sec. 3 (Local Error Minimization) and App. A.2.2. Masks are exact: of
 the N entries of a scope, ``round((1 - sparsity) N)`` are kept, whatever ties.
 """
 
+import logging
 from typing import Callable, Dict, List, Sequence
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from .parametrization import FactorizedWeight, NamedFactor
@@ -94,6 +96,7 @@ class Sparsifier:
         self.scopes = scopes
         self.sparsity = sparsity
         self.interval = interval
+        self.total_steps = total_steps
         self.end = max(1, int(end * total_steps))
 
     def start(self) -> None:
@@ -103,6 +106,9 @@ class Sparsifier:
 
     def before_step(self, step: int) -> None:
         """Called before gradients of a step. Args: step: From 1."""
+
+    def finish(self) -> None:
+        """Called after the last step."""
 
     def after_step(self, step: int) -> None:
         """Called after an optimiser step. Args: step: From 1."""
@@ -132,7 +138,8 @@ class GMP(Sparsifier):
     """Gradual magnitude pruning, the paper's choice.
 
     Every ``interval`` steps, and exactly at the end, the largest entries are
-    kept, of the pruned ones too, which rest at their last value.
+    kept, of the pruned ones too, which stay about where they were: they get
+    no gradient, but the optimiser's momentum moves them a little.
     """
 
     def start(self) -> None:
@@ -143,6 +150,11 @@ class GMP(Sparsifier):
         """Prune to the schedule's sparsity. Args: step: From 1."""
         if self._is_due(step) or step == self.end:
             self._prune(step)
+
+    def finish(self) -> None:
+        """All of the sparsity, where the schedule went beyond the steps."""
+        if self.end > self.total_steps:
+            self._prune(self.end)
 
     def _prune(self, step: int) -> None:
         for scope in self.scopes:
@@ -181,11 +193,25 @@ class RigL(Sparsifier):
         if not self._is_due(step):
             return
         ratio = cosine(step, self.end, self.ratio)
-        for scope in self.scopes:
-            self._exchange(scope, ratio)
+        if self._is_finite():
+            for scope in self.scopes:
+                self._exchange(scope, ratio)
+        else:  # a step that a loss scaler skips, too
+            print_log(
+                f'RigL: gradients of step {step} are not finite, entries stay',
+                'current',
+                logging.WARNING,
+            )
         for weight in self.weights():
             weight.keeps_gradient = False
             weight.gradient = None
+
+    def _is_finite(self) -> bool:
+        return all(
+            torch.isfinite(weight.gradient).all()
+            for weight in self.weights()
+            if weight.gradient is not None
+        )
 
     def _exchange(self, scope: Scope, ratio: float) -> None:
         missing = [f.name for f in scope if f.weight.gradient is None]

@@ -52,10 +52,14 @@ CASES = {
         [ATTENTION],
         TIED,
     ),
-    'mmpretrain': (lambda: build(VisionTransformer), [ATTENTION], UNTIED),
+    'mmpretrain': (
+        lambda: build(VisionTransformer),
+        [r'layers\.\d\.(attn|ffn\.layers)'],
+        UNTIED,
+    ),
     'Swin': (
         swin,
-        [rf'stages\.{i}\.blocks\.\d\.(attn|ffn)' for i in (0, 1)],
+        [rf'stages\.{i}\.blocks\.\d\.(attn|ffn\.layers)' for i in (0, 1)],
         UNTIED,
     ),
 }
@@ -83,6 +87,30 @@ def test_full_rank_without_pruning_is_the_model(case):
     for one in (model, twin):  # and the copy is what it was
         assert_close(one(IMAGES[0])[-1], expected, rtol=1e-5, atol=1e-5)
     assert list(factors(twin)) and not list(factors(model))
+
+
+def test_exact_factors_leave_no_error(case, tmp_path):
+    """What a unit is to give is what it gives."""
+    original, groups, square = case
+    model = copy.deepcopy(original)
+    prepare(model, groups, 1.0, 0.0, square, rank=64)
+    settings = Calibration(epochs=0, method='dense', sparsity=0.0)
+    passes = passes_of(original, groups, 'group', square)
+    errors = calibrate(model, original, passes, IMAGES, settings, tmp_path)
+    assert len(errors) >= 3
+    assert all(e.before == e.after < 1e-9 for e in errors)
+
+
+def test_a_unit_with_keyword_arguments_is_refused(tmp_path):
+    """The host adds the residual inside: that is no target."""
+    original = build(VisionTransformer)
+    original.eval()
+    model = copy.deepcopy(original)
+    groups = [r'layers\.\d\.ffn']
+    prepare(model, groups, 0.5, 0.5)
+    passes = passes_of(original, groups, 'group')
+    with pytest.raises(ValueError, match=r"\['identity'\].*0\.ffn\.layers"):
+        calibrate(model, original, passes, IMAGES, Calibration(), tmp_path)
 
 
 def test_calibrated_and_stored(case, tmp_path):

@@ -24,14 +24,21 @@ SETTINGS = Calibration(
 )
 
 
-def compress(folder, settings=SETTINGS, report=lambda progress: None, data=5):
-    original = Net()
+def compress(
+    folder,
+    settings=SETTINGS,
+    report=lambda progress: None,
+    data=5,
+    seed=0,
+    key='',
+):
+    original = Net(seed)
     model = copy.deepcopy(original)
     sparsity = 0 if settings.method == 'dense' else settings.sparsity
     prepare(model, GROUPS, 0.6, sparsity)
     passes = passes_of(original, GROUPS, settings.prune_scope)
     errors = calibrate(
-        model, original, passes, batches(data), settings, folder, report
+        model, original, passes, batches(data), settings, folder, report, key
     )
     return model, errors
 
@@ -99,9 +106,14 @@ class Killed(BaseException):
     """As SIGKILL, nothing catches it."""
 
 
-@pytest.mark.parametrize('scope', ['model', 'group'])
 @pytest.mark.parametrize('method', ['gmp', 'rigl'])
-@pytest.mark.parametrize('at', [1, 3, 14, 30, 31, 44])
+@pytest.mark.parametrize(
+    ('scope', 'at'),  # the model's one pass has 30 steps
+    [
+        *(('model', at) for at in (1, 3, 14, 30)),
+        *(('group', at) for at in (1, 3, 14, 30, 31, 44)),
+    ],
+)
 def test_a_killed_run_goes_on_to_the_same_result(method, scope, at, tmp_path):
     settings = SETTINGS._replace(method=method, prune_scope=scope)
     calls = []
@@ -112,8 +124,6 @@ def test_a_killed_run_goes_on_to_the_same_result(method, scope, at, tmp_path):
             raise Killed
 
     expected, errors = compress(tmp_path / 'whole', settings)
-    if at > 30 and scope == 'model':
-        return  # one pass of 30 steps
     with pytest.raises(Killed):
         compress(tmp_path / 'killed', settings, kill)
     resumed = []
@@ -130,10 +140,50 @@ def test_a_killed_run_goes_on_to_the_same_result(method, scope, at, tmp_path):
         assert torch.equal(value, expected.state_dict()[name]), name
 
 
-def test_states_of_other_settings_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    'other',
+    [
+        dict(settings=SETTINGS._replace(lr=1.0)),
+        dict(seed=1),
+        dict(data=4),
+        dict(key='growth=random'),
+    ],
+)
+def test_states_of_others_are_refused(other, tmp_path):
+    """Of other settings, weights, images, options of the factorisation."""
     compress(tmp_path)
-    with pytest.raises(ValueError, match='a state of other settings'):
-        compress(tmp_path, SETTINGS._replace(lr=1.0))
+    with pytest.raises(ValueError, match='a state of other settings, weights'):
+        compress(tmp_path, **other)
+
+
+@pytest.mark.parametrize('change', [dict(epochs=0), dict(end=2.0)])
+def test_the_sparsity_is_reached_whatever_the_schedule(change, tmp_path):
+    settings = SETTINGS._replace(method='gmp', **change)
+    model, errors = compress(tmp_path, settings)
+    for group in ('blocks.0 blocks.1', 'blocks.2 blocks.3'):
+        masks = [
+            f.weight.mask.flatten()
+            for f in factors(model)
+            if f.name.startswith(tuple(group.split()))
+        ]
+        mask = torch.cat(masks)
+        assert mask.sum() == round(0.5 * len(mask))
+
+
+def test_frozen_layers_are_calibrated_and_stay_frozen(tmp_path):
+    original = Net()
+    original.blocks[:2].requires_grad_(False)
+    model = copy.deepcopy(original)
+    prepare(model, GROUPS, 0.6, 0.5)
+    first, second = model.shared_bases.values()
+    assert not first.weight.requires_grad and second.weight.requires_grad
+    passes = passes_of(original, GROUPS, 'group')
+    before = copy.deepcopy(model.state_dict())
+    calibrate(model, original, passes, batches(), SETTINGS, tmp_path)
+    assert not torch.equal(before['shared_bases.group0.weight'], first.weight)
+    frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
+    assert 'shared_bases.group0.weight' in frozen
+    assert all(p.grad is None for p in model.blocks[:2].parameters())
 
 
 def test_activations_beyond_the_limit_go_to_files(tmp_path):

@@ -1,4 +1,4 @@
-# Three groups of four blocks, as DeiT-B's (FiPS, Sec. 4).
+# Three groups of four blocks of a HaLViT, as DeiT-B's (FiPS, Sec. 4).
 _base_ = './paper.py'
 
 fips = dict(

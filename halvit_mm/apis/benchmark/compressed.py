@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from ...compression import (
     Group,
     attach_structure,
+    build_sparsifier,
     convert,
     factors,
     find_groups,
     scopes_of,
     structure_of,
 )
-from ...compression.sparsifiers import build_sparsifier
 from ..compress import FiPSSettings
 from ..config import load_config
 from ..fake_data import image_size
