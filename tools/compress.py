@@ -42,6 +42,9 @@ def parse_args():
     parser.add_argument('--sparsity', type=float, help='of the factors')
     parser.add_argument('--method', choices=list(METHODS))
     parser.add_argument('--epochs', type=int, help='of the calibration')
+    parser.add_argument(
+        '--device', help='by default the GPU, where there is one'
+    )
     add_config_options(parser)
     return parser.parse_args()
 
@@ -68,21 +71,23 @@ def main():
         task = bar.add_task('calibrate', total=None, errors='')
 
         def plan(groups, plans):
-            print_plan(settings, groups, plans)
+            print_plan(settings, groups, plans, out)
             steps = settings.epochs * settings.num_batches
             bar.update(task, total=steps * len(plans))
 
         def report(progress):
-            losses = ' '.join(f'{x:.4f}' for x in progress.losses.values())
+            losses = progress.losses
+            worst = max(losses, key=losses.get)
+            mean = sum(losses.values()) / len(losses)
             bar.update(
                 task,
                 completed=progress.passes_done * progress.total
                 + progress.step,
-                errors=losses,
+                errors=f'error {mean:.4f}, most {losses[worst]:.4f} {worst}',
             )
 
         result = compress_checkpoint(
-            cfg, args.checkpoint, settings, out, plan, report
+            cfg, args.checkpoint, settings, out, plan, report, args.device
         )
     print(
         f'{result.original_bytes / 1e6:.2f} MB -> '

@@ -4,12 +4,18 @@ import argparse
 
 from halvit_mm.apis import load_config, test
 from halvit_mm.apis.cli import add_run_arguments
+from halvit_mm.compression import EXECUTIONS
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='weights of the whole model')
+    parser.add_argument(
+        '--execution',
+        choices=EXECUTIONS,
+        help='of a compressed backbone; by default its products are kept',
+    )
     add_run_arguments(parser)
     return parser.parse_args()
 
@@ -22,7 +28,7 @@ def main():
         work_dir=args.work_dir,
         launcher=args.launcher,
     )
-    test(cfg, args.checkpoint, args.amp)
+    test(cfg, args.checkpoint, args.amp, args.execution)
 
 
 if __name__ == '__main__':

@@ -11,8 +11,10 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from ..compression import SharedBase, factors
 from .fake_data import fake_batch, image_size
 
 __all__ = [
@@ -62,7 +64,8 @@ def count_parameters(module: nn.Module) -> Tuple[int, int]:
     """Stored and effective parameters.
 
     A module that uses its ``weight`` more than once says so by
-    ``num_uses``, one that several layers share by ``num_sharers``.
+    ``num_uses``, one that several layers share by ``num_sharers``. Of a sparse
+    factor what is not pruned is stored; its product counts as a weight.
 
     Args:
         module: Any module.
@@ -71,18 +74,25 @@ def count_parameters(module: nn.Module) -> Tuple[int, int]:
         The two counts.
     """
     stored = sum(p.numel() for p in module.parameters())
-    return stored, _count_uses(module, 1)
+    pruned = sum(int((~f.weight.mask).sum()) for f in factors(module))
+    return stored - pruned, _count_uses(module, 1)
 
 
 def _count_uses(module: nn.Module, sharers: int) -> int:
     """Parameters, each times the layers and places that use it."""
+    if isinstance(module, SharedBase):
+        return 0  # it counts in the products
     sharers *= getattr(module, 'num_sharers', 1)
     uses = {'weight': getattr(module, 'num_uses', 1)}
     own = sum(
         p.numel() * sharers * uses.get(name, 1)
         for name, p in module.named_parameters(recurse=False)
     )
-    return own + sum(_count_uses(m, sharers) for m in module.children())
+    children = dict(module.named_children())
+    if parametrize.is_parametrized(module, 'weight'):
+        own += module.weight.numel() * sharers * uses['weight']
+        del children['parametrizations']
+    return own + sum(_count_uses(m, sharers) for m in children.values())
 
 
 def _cpu_attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:

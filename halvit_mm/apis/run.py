@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..checkpoint import check_coverage
-from ..compression import factors, is_compressed_file
+from ..compression import convert, factors, is_compressed_file
 from ..weights import read_weights
 from .coco_summary import coco_summary, print_coco_summary
 
@@ -64,7 +64,10 @@ def train(cfg: Config) -> Runner:
 
 
 def test(
-    cfg: Config, checkpoint: str, amp: Optional[str] = None
+    cfg: Config,
+    checkpoint: str,
+    amp: Optional[str] = None,
+    execution: Optional[str] = None,
 ) -> Dict[str, float]:
     """Evaluate a checkpoint on the test set.
 
@@ -75,13 +78,16 @@ def test(
         cfg: From :func:`halvit_mm.apis.load_config`.
         checkpoint: File of the whole model, or a compressed one.
         amp: ``'fp16'``, ``'bf16'`` or None.
+        execution: Of a compressed backbone, one of
+            :data:`halvit_mm.compression.EXECUTIONS`; None keeps its products
+            between calls, which is as fast as ``'materialize'``.
 
     Returns:
         Metric -> value as the host gives it.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is not one of this model.
+        ValueError: If it is not one of this model, or has no such execution.
     """
     weights = read_weights(checkpoint)
     cfg.load_from = checkpoint
@@ -94,10 +100,11 @@ def test(
     runner = build_runner(cfg)
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
-    if is_compressed_file(Path(checkpoint)) and not any(factors(model)):
+    is_compressed = is_compressed_file(Path(checkpoint)) or execution
+    if is_compressed and not any(factors(model)):
         raise ValueError(
-            f'{checkpoint} is a compressed file and the config is not of a '
-            'compressed model: take the config.py beside it'
+            f'the config is not of a compressed model, as {checkpoint} is to '
+            'be: take the config.py beside the compressed file'
         )
     # Embeddings of another grid are fitted when they are loaded: they count
     # as what they will be.
@@ -106,6 +113,11 @@ def test(
         k: own[k] for k in weights if k.endswith('pos_embed') and k in own
     }
     check_coverage(model, {**weights, **fitted}, checkpoint)
+    if execution:
+        # Its layers have other names then, which the host cannot load.
+        runner._load_from = None
+        model.load_state_dict(weights, strict=False)
+        convert(model.backbone.inner, execution)
     if amp:
         dtype = dict(fp16=torch.float16, bf16=torch.bfloat16)[amp]
         device_type = torch.device(get_device()).type

@@ -20,7 +20,7 @@ from .fips import (
     structure_of,
 )
 from .low_rank import tied_layers
-from .parametrization import factors, materialize
+from .parametrization import SharedBase, factors, materialize
 from .sparsifiers import METHODS, SCOPES, RigL, build_sparsifier, scopes_of
 from .targets import Group, find_groups
 
@@ -35,6 +35,7 @@ __all__ = [
     'Progress',
     'RigL',
     'SCOPES',
+    'SharedBase',
     'Structure',
     'UnitError',
     'attach_structure',

@@ -22,6 +22,9 @@ class RigLHook(Hook):
     largest, over the ranks' mean. Their number stays. Masks are buffers, so
     that checkpoints hold them.
 
+    It counts iterations: under gradient accumulation the gradient is that of
+    the last batch.
+
     Args:
         interval: Steps between changes.
         ratio: Share of the entries that is exchanged at first; small, so

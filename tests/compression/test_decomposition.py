@@ -28,6 +28,13 @@ def test_ranks_of_deit_base(budget, rank):
     assert share <= budget
 
 
+@pytest.mark.parametrize('budget', [0.1, 0.25, 0.75])
+def test_scales_are_within_the_budget(budget):
+    rank = rank_for_budget(768, 24576, budget, 0.75, scaled=True)
+    size = num_parameters(768, 24576, rank, 0.75) + 24576
+    assert 0.995 * budget < size / (768 * 24576) <= budget
+
+
 @pytest.mark.parametrize(
     ('budget', 'sparsity', 'message'),
     [

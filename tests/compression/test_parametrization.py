@@ -34,6 +34,63 @@ def test_full_rank_reproduces_the_model(rank, scaled):
     assert_close(model(tokens()), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize('change', ['mask', 'base', 'factor', 'scale'])
+@torch.no_grad()
+def test_a_kept_product_notices_changes_in_place(change):
+    model = full_rank(Net(), scaled=True).eval()
+    before = model(tokens())
+    factor = next(factors(model))
+    {
+        'mask': lambda: factor.weight.mask.fill_(False),
+        'base': lambda: factor.weight.base.weight.zero_(),
+        'factor': lambda: factor.factor.zero_(),
+        'scale': lambda: factor.weight.scale.zero_(),
+    }[change]()
+    assert not torch.equal(model(tokens()), before)
+
+
+@torch.no_grad()
+def test_a_product_that_autocast_saw_serves_without_it():
+    model = full_rank(Net()).eval()
+    expected = model(tokens())
+    model = full_rank(Net()).eval()
+    with torch.autocast('cpu', torch.bfloat16):
+        model(tokens())
+    assert_close(model(tokens()), expected)
+
+
+def test_16_bit_weights_have_16_bit_scales():
+    model = Net().bfloat16()
+    prepare(model, GROUPS, 0.6, 0.5, scaled=True)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    model(tokens().bfloat16()).sum().backward()
+
+
+def test_groups_are_factorised_at_once():
+    model = Net()
+    prepare(model, GROUPS[:1], 0.6, 0.5)
+    with pytest.raises(ValueError, match='has a base group0 already'):
+        prepare(model, GROUPS[1:], 0.6, 0.5)
+
+
+@torch.no_grad()
+def test_low_rank_in_a_module_that_reads_the_weight():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mha = nn.MultiheadAttention(D, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.mha(x, x, x, need_weights=False)[0]
+
+    model = Attention().train()  # else a fused kernel takes the tensors
+    expected = model(tokens())
+    square = {r'.*out_proj': 'out'}
+    prepare(model, [r'mha\.out_proj'], 1.0, 0.0, square, rank=D)
+    convert(model, 'low_rank')
+    assert_close(model(tokens()), expected, atol=1e-5, rtol=1e-5)
+
+
 CHANGES = {
     'nothing': lambda m: m,
     'deepcopy': copy.deepcopy,

@@ -43,6 +43,23 @@ def train(model, sparsifier, after=lambda step: None):
         after(step)
 
 
+def test_rigl_leaves_infinite_gradients_alone():
+    model = Net()
+    prepare(model, GROUPS, 0.6, 0.5)
+    found = list(factors(model))
+    sparsifier = build_sparsifier(
+        'rigl', scopes_of(found, 'model'), 0.5, 100, interval=1
+    )
+    sparsifier.start()
+    before = [f.weight.mask.clone() for f in found]
+    for scale, moves in ((torch.inf, False), (1.0, True)):
+        sparsifier.before_step(1)
+        (scale * model(tokens()).square().mean()).backward()
+        sparsifier.after_step(1)
+        same = [torch.equal(f.weight.mask, m) for f, m in zip(found, before)]
+        assert all(same) is not moves
+
+
 def test_gmp_schedule():
     """25, 50 and 75 %, the cubic in between, nothing beyond the end."""
     assert gmp_sparsity(0, 400, 0.75) == pytest.approx(0.25)

@@ -76,6 +76,11 @@ def test_another_checkpoint_is_run_again(study, tmp_path):
 
 def test_the_same_twice_is_refused(study):
     content = yaml.safe_load(study.read_text())
+    study.write_text(
+        yaml.safe_dump({**content, 'variants': {'original': None}})
+    )
+    with pytest.raises(ValueError, match="'original' is run anyway"):
+        CompressionStudy.load(study)
     content['variants']['another'] = dict(seeds=[0], budgets=[0.25])
     study.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(ValueError, match="GMP, budget 25%.*'another, budget"):

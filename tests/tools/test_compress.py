@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -14,11 +15,13 @@ from halvit_mm.apis import test as evaluate
 from halvit_mm.apis.compress import (
     FiPSSettings,
     calibration_batches,
+    compress_checkpoint,
     compressed_config,
     estimate,
+    load_original,
 )
 from halvit_mm.apis.compress import compress as compress_backbone
-from halvit_mm.apis.model_info import build_model
+from halvit_mm.apis.model_info import build_model, count_parameters
 from halvit_mm.compression import passes_of, prepare, read_compressed
 
 from .conftest import ROOT, tool
@@ -123,6 +126,10 @@ def test_it_is_evaluated_and_trained_as_any_other(compressed, setting):
     )
     trained = tool('train', config, '--work-dir', folder / 'train')
     assert 'accuracy/top1' in trained.stdout
+    # from the whole model, not only from the backbone
+    assert f'Load checkpoint from {out}/compressed.safetensors' in (
+        trained.stdout
+    )
     state = torch.load(folder / 'train' / 'epoch_1.pth', weights_only=True)
     before = read_compressed(out / 'compressed.safetensors').state_dict
     masks = [name for name in before if name.endswith('mask')]
@@ -137,14 +144,17 @@ def test_a_compressed_file_is_not_for_the_original_config(compressed, setting):
     path = out / 'compressed.safetensors'
     options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
     cfg = load_config(str(CONFIG), options, work_dir=str(setting[2] / 'no'))
-    with pytest.raises(ValueError, match='take the config.py beside it'):
+    with pytest.raises(ValueError, match='take the config.py beside the'):
         evaluate(cfg, str(path))
 
 
 def test_a_finished_run_does_not_start_again(compressed, setting):
     out, _ = compressed
     before = (out / 'compressed.safetensors').read_bytes()
+    state = out / 'states' / 'pass0.pt'
+    time = state.stat().st_mtime_ns
     compress(setting, out)
+    assert state.stat().st_mtime_ns == time
     assert (out / 'compressed.safetensors').read_bytes() == before
 
 
@@ -165,9 +175,82 @@ def test_a_checkpoint_of_more_layers_is_refused(setting, tmp_path):
     assert 'names are not known here' in ' '.join(result.stdout.split())
 
 
+def test_a_checkpoint_without_its_head_is_refused(setting, tmp_path):
+    checkpoint, _, folder = setting
+    cfg = load_config(
+        str(CONFIG), {**OPTIONS, 'data_root': str(folder / 'data')}
+    )
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    state = {k: v for k, v in state.items() if not k.startswith('head')}
+    torch.save(dict(state_dict=state), tmp_path / 'headless.pth')
+    with pytest.raises(ValueError, match='head'):
+        load_original(cfg, str(tmp_path / 'headless.pth'))
+
+
+def test_what_cannot_be_met_is_said_before_anything_takes_time(
+    setting, tmp_path
+):
+    checkpoint, _, folder = setting
+    cfg = load_config(str(CONFIG), {**OPTIONS, 'data_root': 'nowhere'})
+    for options, message in (
+        (dict(budget=0.001), 'cannot be met.* reach'),
+        (dict(groups=['nothing']), 'no module matches'),
+    ):
+        settings = FiPSSettings.from_config(cfg, **options)
+        with pytest.raises(ValueError, match=message):
+            compress_checkpoint(cfg, str(checkpoint), settings, tmp_path)
+
+
+def test_parameters_are_counted_without_what_is_pruned(compressed):
+    out, _ = compressed
+    report = json.loads((out / 'report.json').read_text())
+    model = build_model(load_config(str(out / 'config.py')))
+    model.init_weights()
+    dense = count_parameters(build_model(load_config(str(CONFIG), OPTIONS)))
+    stored, effective = count_parameters(model)
+    saved = report['dense_parameters'] - report['parameters']
+    assert stored == dense[0] - saved
+    assert effective == dense[1]
+
+
+def test_the_folder_can_be_moved(compressed, tmp_path):
+    out, _ = compressed
+    moved = tmp_path / 'moved'
+    shutil.copytree(out, moved)
+    cfg = load_config(str(moved / 'config.py'))
+    beside = str(moved / 'compressed.safetensors')
+    assert cfg.load_from == cfg.model.backbone.checkpoint == beside
+
+
+@pytest.mark.parametrize('execution', ['materialize', 'low_rank'])
+def test_executions_score_the_same(compressed, execution, tmp_path):
+    out, _ = compressed
+    cfg = load_config(str(out / 'config.py'), work_dir=str(tmp_path))
+    path = str(out / 'compressed.safetensors')
+    expected = evaluate(cfg, path)
+    cfg = load_config(str(out / 'config.py'), work_dir=str(tmp_path))
+    assert evaluate(cfg, path, execution=execution) == expected
+
+
+def test_a_wrapped_training_set(setting):
+    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
+    cfg = load_config(str(CONFIG), options)
+    model = build_model(cfg)
+    expected = calibration_batches(cfg, model, 2, 8, seed=0)[1]
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset
+    )
+    batches = calibration_batches(cfg, model, 2, 8, seed=0)
+    assert torch.equal(batches[1], expected)
+    assert torch.equal(batches[1], expected)  # read again
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
+        ({'fips.budget': 1.5}, 'budget=1.5: it is above 0 and at most 1'),
+        ({'fips.sparsity': 1.0}, 'sparsity=1.0: it is at least 0 and below'),
+        ({'fips.end': 1.5}, 'end=1.5'),
         ({'fips': None}, r'needs fips=dict\(groups'),
         ({'fips.groups': []}, r'needs fips=dict\(groups'),
         ({'fips.speed': 1}, r"unknown in it: \['speed'\]"),
@@ -220,7 +303,8 @@ def test_a_backbone_of_the_host(setting, tmp_path):
     }
     cfg = load_config(str(CONFIG), options)
     model = build_model(cfg)
-    settings = FiPSSettings.from_config(cfg)
+    groups = [r'layers\.\d\.ffn\.layers']
+    settings = FiPSSettings.from_config(cfg, groups=groups)
     images = torch.randn(4, 3, 32, 32)
     compress_backbone(model, settings, [images] * 2, tmp_path)
     twin = build_model(compressed_config(cfg, tmp_path))

@@ -1,11 +1,12 @@
 """From a checkpoint to a folder with everything about its compression."""
 
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from mmengine.config import Config
+from mmengine.device import get_device
 
-from ...compression import Progress
+from ...compression import Progress, find_groups, structure_of
 from ...visualization import draw_compression
 from .data import calibration_batches
 from .report import write_report
@@ -29,6 +30,7 @@ def compress_checkpoint(
     out: Path,
     plan: Plan = lambda groups, plans: None,
     report: Callable[[Progress], None] = lambda progress: None,
+    device: Optional[str] = None,
 ) -> CompressionResult:
     """Compress the backbone of a checkpoint.
 
@@ -40,6 +42,7 @@ def compress_checkpoint(
             ``report.json``, ``report.png`` and ``states``.
         plan: Told what the calibration will take before it starts.
         report: Told after every step.
+        device: To work on; by default the GPU, where there is one.
 
     Returns:
         What it gave.
@@ -50,6 +53,13 @@ def compress_checkpoint(
     """
     out.mkdir(parents=True, exist_ok=True)
     model = load_original(cfg, checkpoint)
+    for group in find_groups(  # what cannot be met, before anything takes time
+        model.backbone, settings.groups, settings.square
+    ):
+        structure_of(
+            group, settings.budget, settings.sparsity, scaled=settings.scaled
+        )
+    model.to(device or get_device())
     batches = calibration_batches(
         cfg, model, settings.num_batches, settings.batch_size, settings.seed
     )
@@ -63,5 +73,7 @@ def compress_checkpoint(
         [error.after for error in result.errors],
         str(out / 'report.png'),
     )
-    compressed_config(cfg, out).dump(str(out / 'config.py'))
+    # The file is found wherever the folder is moved to.
+    beside = compressed_config(cfg, Path('{{ fileDirname }}'))
+    beside.dump(str(out / 'config.py'))
     return result

@@ -1,20 +1,56 @@
 """Images to calibrate with."""
 
 import copy
-from typing import List
+from typing import Iterator, List, Sequence
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
 
-__all__ = ['calibration_batches']
+__all__ = ['CalibrationBatches', 'calibration_batches']
+
+
+class CalibrationBatches(Sequence[Tensor]):
+    """Batches that are read when they are asked for, the same each time.
+
+    Args:
+        dataset: Of the training images, with the pipeline of testing.
+        preprocessor: The model's; normalises and pads.
+        indices: Of the images.
+        batch_size: Images in a batch.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        preprocessor: nn.Module,
+        indices: Sequence[int],
+        batch_size: int,
+    ) -> None:
+        self.dataset = dataset
+        self.preprocessor = preprocessor
+        self.indices = indices
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self.indices) // self.batch_size
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Args: number: From 0. Returns: (B, 3, H, W)."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start = number * self.batch_size
+        chosen = self.indices[start : start + self.batch_size]
+        samples = [self.dataset[i] for i in chosen]
+        return self.preprocessor(pseudo_collate(samples))['inputs']
 
 
 def calibration_batches(
     cfg: Config, model: nn.Module, num_batches: int, batch_size: int, seed: int
-) -> List[Tensor]:
+) -> CalibrationBatches:
     """Training images as the model sees them in testing.
 
     Labels only balance the choice, where the data set has one per image.
@@ -27,14 +63,18 @@ def calibration_batches(
         seed: Of the choice.
 
     Returns:
-        (B, 3, H, W) each, normalised and padded, on the CPU.
+        Batches, normalised and padded, on the preprocessor's device.
 
     Raises:
         ValueError: If the data set has fewer images.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     dataset_cfg = copy.deepcopy(cfg.train_dataloader.dataset)
-    dataset_cfg.pipeline = copy.deepcopy(cfg.val_dataloader.dataset.pipeline)
+    while 'dataset' in dataset_cfg:  # repeated, balanced: for training only
+        dataset_cfg = dataset_cfg.dataset
+    pipeline = next(_leaves(cfg.val_dataloader.dataset)).pipeline
+    for leaf in _leaves(dataset_cfg):
+        leaf.pipeline = copy.deepcopy(pipeline)
     dataset = DATASETS.build(dataset_cfg)
     wanted = num_batches * batch_size
     if len(dataset) < wanted:
@@ -43,12 +83,21 @@ def calibration_batches(
             f'training set has {len(dataset)}: set fips.num_batches'
         )
     chosen = _choose(dataset, wanted, seed)
-    batches = []
-    for start in range(0, wanted, batch_size):
-        samples = [dataset[i] for i in chosen[start : start + batch_size]]
-        data = model.data_preprocessor(pseudo_collate(samples))
-        batches.append(data['inputs'].cpu())
-    return batches
+    return CalibrationBatches(
+        dataset, model.data_preprocessor, chosen, batch_size
+    )
+
+
+def _leaves(dataset_cfg: ConfigDict) -> Iterator[ConfigDict]:
+    """Yields: Configs of data sets inside a wrapper, or the one itself."""
+    inner = [
+        *filter(None, [dataset_cfg.get('dataset')]),
+        *dataset_cfg.get('datasets', []),
+    ]
+    for part in inner:
+        yield from _leaves(part)
+    if not inner:
+        yield dataset_cfg
 
 
 def _choose(dataset, wanted: int, seed: int) -> List[int]:

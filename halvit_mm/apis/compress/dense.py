@@ -64,6 +64,12 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
     """
     state_dict = dense_model(cfg, checkpoint).state_dict()
     part = Path(f'{out}.part')
-    torch.save(dict(meta=dataset_meta(cfg), state_dict=state_dict), part)
-    os.replace(part, out)
+    try:
+        torch.save(dict(meta=dataset_meta(cfg), state_dict=state_dict), part)
+        os.replace(part, out)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f'{out} cannot be written ({error}); what it held before is kept'
+        ) from error
     return len(state_dict)

@@ -1,6 +1,7 @@
 """What is said before and after a compression."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import List
@@ -19,6 +20,7 @@ def print_plan(
     settings: FiPSSettings,
     groups: List[Decomposition],
     plans: List[List[UnitPlan]],
+    out: Path,
 ) -> None:
     """Print ranks and parameters, and what the calibration will take.
 
@@ -26,6 +28,7 @@ def print_plan(
         settings: Of the compression.
         groups: From :func:`halvit_mm.compression.prepare`.
         plans: From :func:`.run.estimate`.
+        out: Folder that gets files of activations.
     """
     table = Table(title=f'FiPS: budget {settings.budget:.0%}')
     columns = ('group', 'weights', 'd', 'columns', 'rank', 'SVD error')
@@ -62,10 +65,13 @@ def print_plan(
                 f'{unit.seconds / 60:.1f}',
             )
     console.print(table)
-    in_memory = max(sum(unit.num_bytes for unit in units) for units in plans)
+    most = max(sum(unit.num_bytes for unit in units) for units in plans)
+    in_memory = min(most, settings.memory_limit)
     console.print(
-        f'at most {min(in_memory, settings.memory_limit) / 1e9:.1f} GB of '
-        f'activations in memory, {in_memory / 1e9:.1f} GB in all at a time'
+        f'activations: at most {in_memory / 1e9:.1f} GB in memory, '
+        f'{(most - in_memory) / 1e9:.1f} GB in files at a time, '
+        f'{shutil.disk_usage(out).free / 1e9:.0f} GB are free there; about '
+        f'{sum(u.seconds for units in plans for u in units) / 60:.0f} min'
     )
 
 
@@ -90,7 +96,7 @@ def write_report(
     rows = []
     for error in result.errors:
         own = [n for n in rank_of if f'{n}.'.startswith(f'{error.name}.')]
-        density = sum(result.densities[n] for n in own) / len(own)
+        density = result.density(own)
         rows.append(
             [
                 error.name,
@@ -101,13 +107,12 @@ def write_report(
             ]
         )
     before, after = result.summed_errors
-    dense = sum(g.dense_parameters for g in result.groups)
-    kept = sum(g.parameters for g in result.groups)
+    dense, kept = result.dense_parameters, result.parameters
     content = dict(
         settings=asdict(result.settings),
         groups=[g._asdict() for g in result.groups],
         errors=[e._asdict() for e in result.errors],
-        densities=result.densities,
+        densities={name: result.density([name]) for name in result.kept},
         parameters=kept,
         dense_parameters=dense,
         file_bytes=result.file_bytes,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...checkpoint import check_coverage, read_state_dict
 from ...compression import (
+    EXECUTIONS,
     ActivationStore,
     Decomposition,
     Progress,
@@ -22,6 +23,7 @@ from ...compression import (
     passes_of,
     prepare,
     save_compressed,
+    tied_layers,
 )
 from ...models import CompressedBackbone
 from ..model_info import build_model
@@ -66,7 +68,8 @@ class CompressionResult(NamedTuple):
         settings: Of it.
         groups: Ranks and sizes.
         errors: Of every unit.
-        densities: Weight -> share of its factor's entries that are kept.
+        kept: Weight -> entries of its factor that are not pruned.
+        entries: Weight -> entries of its factor.
         file_bytes: Of the compressed file, whole model.
         original_bytes: Of the model's tensors as they were.
         seconds: Per pass of one image batch: ``'dense'``, ``'materialize'``
@@ -76,7 +79,8 @@ class CompressionResult(NamedTuple):
     settings: FiPSSettings
     groups: List[Decomposition]
     errors: List[UnitError]
-    densities: Dict[str, float]
+    kept: Dict[str, int]
+    entries: Dict[str, int]
     file_bytes: int
     original_bytes: int
     seconds: Dict[str, float]
@@ -84,8 +88,27 @@ class CompressionResult(NamedTuple):
     @property
     def share(self) -> float:
         """Parameters that are kept, of those of the groups' weights."""
-        kept = sum(group.parameters for group in self.groups)
-        return kept / sum(group.dense_parameters for group in self.groups)
+        return self.parameters / self.dense_parameters
+
+    @property
+    def parameters(self) -> int:
+        """Of bases, factors without what is pruned, and scales, counted."""
+        structures = [group.structure for group in self.groups]
+        bases = sum(s.dim * s.rank for s in structures)
+        scales = sum(
+            t.width for s in structures if s.scaled for t in s.targets
+        )
+        return bases + scales + sum(self.kept.values())
+
+    @property
+    def dense_parameters(self) -> int:
+        """Of the weights as they were."""
+        return sum(group.dense_parameters for group in self.groups)
+
+    def density(self, names: Sequence[str]) -> float:
+        """Args: names: Weights. Returns: Share of entries that are kept."""
+        kept = sum(self.kept[name] for name in names)
+        return kept / sum(self.entries[name] for name in names)
 
     @property
     def summed_errors(self) -> Tuple[float, float]:
@@ -115,7 +138,7 @@ def load_original(cfg: Config, checkpoint: str) -> nn.Module:
     """
     model = build_model(cfg)
     weights = read_state_dict(checkpoint)
-    check_coverage(model, weights, checkpoint)
+    check_coverage(model, weights, checkpoint, min_coverage=1.0)
     unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
         raise ValueError(
@@ -140,7 +163,8 @@ def compress(
     the same file.
 
     Args:
-        model: With a ``backbone``; it becomes a compressed one.
+        model: With a ``backbone``, on the device to work on; it becomes a
+            compressed one.
         settings: How.
         batches: Images, (B, 3, H, W).
         out: Folder: ``compressed.safetensors`` and, while it works, states.
@@ -159,7 +183,8 @@ def compress(
     original = model.backbone
     original.eval()  # in a line of its own: the host's returns None
     size = sum(t.numel() * t.element_size() for t in _unique(model))
-    seconds = {'dense': _time(original, batches[0])}
+    images = batches[0]
+    seconds = {'dense': _time(original, images)}
     passes = passes_of(
         original, settings.groups, settings.prune_scope, settings.square
     )
@@ -185,25 +210,24 @@ def compress(
         settings.calibration(),
         out / 'states',
         report,
+        settings.key,
     )
     model.backbone = CompressedBackbone(inner)
     structures = [g.structure.with_prefix(_PREFIX) for g in groups]
     file_bytes = save_compressed(
         model.eval(), structures, out / 'compressed.safetensors', meta
     )
-    for execution in ('materialize', 'low_rank'):
+    for execution in EXECUTIONS:
+        if execution == 'low_rank' and tied_layers(inner):
+            continue  # they have no way through the rank
         twin = copy.deepcopy(inner)
         twin.eval()
-        try:
-            convert(twin, execution)
-        except ValueError:  # a tied layer has no way through the rank
-            continue
-        seconds[execution] = _time(twin, batches[0])
-    densities = {
-        f.name: f.weight.mask.double().mean().item() for f in factors(inner)
-    }
+        convert(twin, execution)
+        seconds[execution] = _time(twin, images)
+    kept = {f.name: int(f.weight.mask.sum()) for f in factors(inner)}
+    entries = {f.name: f.weight.mask.numel() for f in factors(inner)}
     return CompressionResult(
-        settings, groups, errors, densities, file_bytes, size, seconds
+        settings, groups, errors, kept, entries, file_bytes, size, seconds
     )
 
 
@@ -228,17 +252,18 @@ def estimate(
     """
     steps = settings.epochs * len(batches)
     modules = dict(model.named_modules())
+    first = [batches[0]]
     plans = []
     for units in passes:
         store = ActivationStore(Path(), limit=2**62)
-        capture(original, units, batches[:1], store)
+        capture(original, units, first, store)
         plans.append([])
         for unit in units:
-            call = store.get(unit.name, 0, batches[0].device)
-            start = time.perf_counter()
+            call = store.get(unit.name, 0, _device(model))
+            start = _now(model)
             output = modules[unit.name](*call.args)
             (output - call.output).square().mean().backward()
-            seconds = time.perf_counter() - start
+            seconds = _now(model) - start
             plans[-1].append(
                 UnitPlan(
                     unit.name, call.num_bytes * len(batches), seconds * steps
@@ -255,14 +280,25 @@ def _unique(model: nn.Module) -> List[Tensor]:
 @torch.no_grad()
 def _time(backbone: nn.Module, images: Tensor, repeats: int = 3) -> float:
     """Returns: Seconds of the fastest of some passes."""
-    images = images[:8]
+    images = images[:8].to(_device(backbone))
     backbone(images)
     found = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = _now(backbone)
         backbone(images)
-        found.append(time.perf_counter() - start)
+        found.append(_now(backbone) - start)
     return min(found)
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _now(module: nn.Module) -> float:
+    """Seconds, when all that a module has begun is done."""
+    if _device(module).type == 'cuda':
+        torch.cuda.synchronize(_device(module))
+    return time.perf_counter()
 
 
 def dataset_meta(cfg: Config) -> dict:

@@ -1,5 +1,6 @@
 """What a config's ``fips`` says."""
 
+import json
 from dataclasses import asdict, dataclass, fields
 from typing import Dict, Optional, Tuple
 
@@ -63,7 +64,8 @@ class FiPSSettings:
             The settings.
 
         Raises:
-            ValueError: If there is no ``fips``, or something unknown in it.
+            ValueError: If there is no ``fips``, something unknown in it, or a
+                number out of its range.
         """
         content = dict(cfg.get('fips') or {})
         content.update({k: v for k, v in overrides.items() if v is not None})
@@ -79,6 +81,30 @@ class FiPSSettings:
             content['sparsity'] = 0.0  # the rank alone meets the budget
         content['groups'] = tuple(content['groups'])
         return cls(**content)
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError: If a number is out of its range."""
+        end = 1 if self.end is None else self.end
+        for name, is_fine, span in (
+            ('budget', 0 < self.budget <= 1, 'above 0 and at most 1'),
+            ('sparsity', 0 <= self.sparsity < 1, 'at least 0 and below 1'),
+            ('epochs', self.epochs >= 0, 'at least 0'),
+            ('interval', self.interval >= 1, 'at least 1'),
+            ('end', 0 < end <= 1, 'above 0 and at most 1'),
+            ('num_batches', self.num_batches >= 1, 'at least 1'),
+            ('batch_size', self.batch_size >= 1, 'at least 1'),
+        ):
+            if not is_fine:
+                raise ValueError(
+                    f'fips.{name}={getattr(self, name)}: it is {span}'
+                )
+
+    @property
+    def key(self) -> str:
+        """Tells compressions apart whose calibration is set alike."""
+        values = asdict(self)
+        others = values.keys() - set(Calibration._fields)
+        return json.dumps({k: values[k] for k in others}, sort_keys=True)
 
     def calibration(self) -> Calibration:
         """What of it is of the calibration."""

@@ -112,6 +112,8 @@ class CompressionStudy(NamedTuple):
         content = yaml.safe_load(Path(path).read_text())
         needed = {'config', 'checkpoint', 'metric', 'budgets', 'variants'}
         check_keys(path, content, needed, {'made_by', 'more_seeds'})
+        if ORIGINAL in content['variants']:
+            raise ValueError(f'{path}: {ORIGINAL!r} is run anyway')
         checkpoint = Path(content['checkpoint'])
         if not checkpoint.is_file():
             raise FileNotFoundError(
@@ -124,7 +126,7 @@ class CompressionStudy(NamedTuple):
         def run(variant, budget, seed, own):
             config = own.get('config', content['config'])
             merged = {**common, **own.get('options', {}), **(options or {})}
-            if budget < 1:
+            if variant != ORIGINAL:
                 merged.update({'fips.budget': budget, 'fips.seed': seed})
             cfg = load_config(config, merged, read_data=False)
             key = digest_of(cfg, weights, variant == ORIGINAL)
