@@ -42,7 +42,8 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/instances_val.json',
         pipeline=[
-            dict(type='halvit_mm.LoadImageFromFile'),
+            # the host's, which `DetInferencer` looks for
+            dict(type='LoadImageFromFile'),
             dict(type='Resize', scale_factor=1.0, keep_ratio=True),
             dict(type='PackDetInputs', meta_keys=meta_keys),
         ],

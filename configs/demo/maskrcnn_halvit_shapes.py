@@ -86,7 +86,8 @@ val_dataloader = dict(
         metainfo=metainfo,
         test_mode=True,
         pipeline=[
-            dict(type='halvit_mm.LoadImageFromFile'),
+            # the host's, which `DetInferencer` looks for
+            dict(type='LoadImageFromFile'),
             # As it is: the host's packing asks for a scale factor.
             dict(type='Resize', scale=(128, 128), keep_ratio=True),
             dict(

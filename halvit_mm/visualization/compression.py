@@ -71,7 +71,8 @@ def draw_compression_study(
             ]
             percent = [100 * b for b in budgets]
             form = 'os^vD<>Ph'[i % 9] + '-'
-            axis.plot(percent, values, form, label=variant, alpha=0.8)
+            color = plt.get_cmap('tab20')(i % 20)
+            axis.plot(percent, values, form, color=color, label=variant)
     axes[0].set_ylabel(metric)
     axes[1].set_ylabel('error of the units, summed')
     axes[1].set_yscale('log')

@@ -292,4 +292,4 @@ def test_compressed():
     assert result.reference == 'dense'
     assert not [v.reason for v in result.variants if v.reason]
     with pytest.raises(ValueError, match='cannot be met'):
-        run(CompressedCase(config=case.config, budget=2.0), ['factorized'])
+        run(CompressedCase(config=case.config, budget=1e-5), ['factorized'])
