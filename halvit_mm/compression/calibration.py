@@ -6,9 +6,6 @@ share a base and are optimised together: gradients are accumulated one unit at
 a time, then one step of AdamW moves the base, all factors and the biases.
 """
 
-import hashlib
-import json
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
@@ -20,6 +17,7 @@ from .activations import ActivationStore, capture
 from .parametrization import NamedFactor, factors
 from .schedulers import cosine
 from .sparsifiers import Sparsifier, build_sparsifier, prune, scopes_of
+from .states import digest_of, save_atomically
 from .targets import Unit
 
 __all__ = ['Calibration', 'Progress', 'UnitError', 'calibrate']
@@ -131,9 +129,10 @@ def calibrate(
     """
     folder.mkdir(parents=True, exist_ok=True)
     original.eval()
+    fixed = settings._replace(memory_limit=0, save_interval=0)
     errors = []
     for number, units in enumerate(passes):
-        digest = _digest(units, batches, settings, key)
+        digest = digest_of(units, batches, fixed, key)
         run = _Pass(model, units, settings, folder, number, digest)
         state = run.load()
         if state is not None and 'errors' in state:
@@ -328,44 +327,3 @@ def _all_trained(parameters: Sequence[nn.Parameter]):
         for parameter in frozen:
             parameter.requires_grad_(False)
             parameter.grad = None
-
-
-def _digest(units, batches, settings: Calibration, key: str) -> str:
-    """Of everything that settles a pass, before anything is computed."""
-    fixed = settings._replace(memory_limit=0, save_interval=0)
-    digest = hashlib.sha256(json.dumps([fixed, key, len(batches)]).encode())
-    digest.update(_bytes(batches[0]))
-    for unit in units:
-        for name, tensor in unit.module.state_dict().items():
-            digest.update(f'{unit.name}.{name} {list(tensor.shape)}'.encode())
-            digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return memoryview(flat.view(torch.uint8).numpy())
-
-
-def save_atomically(state: dict, path: Path) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        state: For ``torch.save``.
-        path: Keeps what it held until the new one is complete.
-
-    Raises:
-        OSError: If it cannot be written, for example on a full disk.
-    """
-    part = path.with_suffix('.part')
-    try:
-        with part.open('wb') as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        raise OSError(
-            f'{path} cannot be written ({error}); what it held before is kept'
-        ) from error

@@ -15,7 +15,7 @@ from halvit_mm.compression import (
     prepare,
 )
 from halvit_mm.compression.activations import ActivationStore, capture
-from halvit_mm.compression.calibration import save_atomically
+from halvit_mm.compression.states import save_atomically
 
 from .models import GROUPS, Net, batches
 
