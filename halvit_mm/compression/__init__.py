@@ -9,6 +9,7 @@ from .export import (
     read_compressed,
     save_compressed,
 )
+from .files import written_whole
 from .fips import (
     EXECUTIONS,
     Decomposition,
@@ -55,4 +56,5 @@ __all__ = [
     'scopes_of',
     'structure_of',
     'tied_layers',
+    'written_whole',
 ]

@@ -9,7 +9,6 @@ name. The metadata hold the version, the structure and a checksum.
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .files import written_whole
 from .fips import Structure, attach_structure
 from .parametrization import factors
 
@@ -89,15 +89,8 @@ def save_compressed(
     )
     # One key: safetensors writes several in an order of its own each time.
     metadata = {_FORMAT: json.dumps(content)}
-    part = Path(f'{path}.part')
-    try:
+    with written_whole(path) as part:
         save_file(tensors, part, metadata)
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise OSError(
-            f'{path} cannot be written ({error}); what it held before is kept'
-        ) from error
     return Path(path).stat().st_size
 
 

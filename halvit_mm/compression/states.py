@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Sequence
 
 import torch
 from torch import Tensor
 
+from .files import written_whole
 from .targets import Unit
 
 __all__ = ['digest_of', 'save_atomically']
@@ -51,15 +51,5 @@ def save_atomically(state: dict, path: Path) -> None:
     Raises:
         OSError: If it cannot be written, for example on a full disk.
     """
-    part = path.with_suffix('.part')
-    try:
-        with part.open('wb') as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        raise OSError(
-            f'{path} cannot be written ({error}); what it held before is kept'
-        ) from error
+    with written_whole(path) as part:
+        torch.save(state, part)

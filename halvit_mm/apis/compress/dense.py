@@ -1,6 +1,5 @@
 """Back from a compressed model to one of dense weights."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -8,7 +7,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ...checkpoint import check_coverage
-from ...compression import convert
+from ...compression import convert, written_whole
 from ...models import CompressedBackbone
 from ...weights import read_weights
 from ..model_info import build_model
@@ -63,13 +62,6 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
         OSError: If it cannot be written.
     """
     state_dict = dense_model(cfg, checkpoint).state_dict()
-    part = Path(f'{out}.part')
-    try:
+    with written_whole(out) as part:
         torch.save(dict(meta=dataset_meta(cfg), state_dict=state_dict), part)
-        os.replace(part, out)
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        raise OSError(
-            f'{out} cannot be written ({error}); what it held before is kept'
-        ) from error
     return len(state_dict)
