@@ -35,7 +35,6 @@ _MODELS = Rule(
         'mmpretrain.models.utils',
     ),
 )
-_WEIGHTS = Rule(others=('torch', 'safetensors', 'mmengine.logging'))
 _EVERYTHING = ('',)
 
 # The longest matching name holds. A part without a row needs one.
@@ -63,8 +62,8 @@ RULES = {
         ours=('registry', 'compression', 'checkpoint'),
         others=('torch', 'mmengine'),
     ),
-    'compression': _WEIGHTS,
-    'checkpoint': _WEIGHTS,
+    'compression': Rule(others=('torch', 'safetensors')),
+    'checkpoint': Rule(others=('torch', 'safetensors', 'mmengine.logging')),
     'datasets': Rule(
         ours=('registry',),
         others=(

@@ -10,6 +10,8 @@ report. A run that was interrupted goes on when it is started again.
 import argparse
 from pathlib import Path
 
+from rich.console import Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from halvit_mm.apis import load_config
 from halvit_mm.apis.cli import add_config_options
@@ -65,10 +68,18 @@ def main():
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn('{task.fields[errors]}'),
     )
-    with Progress(*columns) as bar:
-        task = bar.add_task('calibrate', total=None, errors='')
+    bar = Progress(*columns)
+    task = bar.add_task('calibrate', total=None)
+    errors = {}
+
+    def render():
+        table = Table('unit', 'error now')
+        for unit, error in errors.items():
+            table.add_row(unit, f'{error:.4f}')
+        return Group(bar, table)
+
+    with Live(get_renderable=render):
 
         def plan(groups, plans):
             print_plan(settings, groups, plans, out)
@@ -76,14 +87,11 @@ def main():
             bar.update(task, total=steps * len(plans))
 
         def report(progress):
-            losses = progress.losses
-            worst = max(losses, key=losses.get)
-            mean = sum(losses.values()) / len(losses)
+            errors.update(progress.losses)
             bar.update(
                 task,
                 completed=progress.passes_done * progress.total
                 + progress.step,
-                errors=f'error {mean:.4f}, most {losses[worst]:.4f} {worst}',
             )
 
         result = compress_checkpoint(

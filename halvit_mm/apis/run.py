@@ -90,7 +90,8 @@ def test(
         ValueError: If it is not one of this model, or has no such execution.
     """
     weights = read_weights(checkpoint)
-    cfg.load_from = checkpoint
+    # Executions are chosen after loading, and have names of their own.
+    cfg.load_from = None if execution else checkpoint
     evaluator = cfg.get('test_evaluator')
     is_coco = isinstance(evaluator, dict) and evaluator.type.endswith(
         'CocoMetric'
@@ -114,8 +115,6 @@ def test(
     }
     check_coverage(model, {**weights, **fitted}, checkpoint)
     if execution:
-        # Its layers have other names then, which the host cannot load.
-        runner._load_from = None
         model.load_state_dict(weights, strict=False)
         convert(model.backbone.inner, execution)
     if amp:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .activations import ActivationStore, capture
+from .files import written_whole
 from .parametrization import NamedFactor, factors
 from .schedulers import cosine
 from .sparsifiers import Sparsifier, build_sparsifier, prune, scopes_of
-from .states import digest_of, save_atomically
+from .states import digest_of
 from .targets import Unit
 
 __all__ = ['Calibration', 'Progress', 'UnitError', 'calibrate']
@@ -290,7 +291,8 @@ class _Pass:
             state['optimizer'] = optimizer.state_dict()
         else:
             state['errors'] = errors
-        save_atomically(state, self.path)
+        with written_whole(self.path) as part:
+            torch.save(state, part)
 
     def load(self) -> Optional[dict]:
         """The last state; a finished one is put into the model."""

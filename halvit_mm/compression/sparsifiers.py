@@ -8,7 +8,6 @@ import logging
 from typing import Callable, Dict, List, Sequence
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
 from .parametrization import FactorizedWeight, NamedFactor
@@ -197,10 +196,8 @@ class RigL(Sparsifier):
             for scope in self.scopes:
                 self._exchange(scope, ratio)
         else:  # a step that a loss scaler skips, too
-            print_log(
-                f'RigL: gradients of step {step} are not finite, entries stay',
-                'current',
-                logging.WARNING,
+            logging.getLogger('halvit_mm').warning(
+                'RigL: gradients of step %d are not finite, entries stay', step
             )
         for weight in self.weights():
             weight.keeps_gradient = False

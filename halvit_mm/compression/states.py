@@ -1,17 +1,15 @@
-"""States of a calibration: whose they are, and written whole or not at all."""
+"""Whose a state of a calibration is."""
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Sequence
 
 import torch
 from torch import Tensor
 
-from .files import written_whole
 from .targets import Unit
 
-__all__ = ['digest_of', 'save_atomically']
+__all__ = ['digest_of']
 
 
 def digest_of(
@@ -39,17 +37,3 @@ def digest_of(
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().flatten()
     return memoryview(flat.view(torch.uint8).numpy())
-
-
-def save_atomically(state: dict, path: Path) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        state: For ``torch.save``.
-        path: Keeps what it held until the new one is complete.
-
-    Raises:
-        OSError: If it cannot be written, for example on a full disk.
-    """
-    with written_whole(path) as part:
-        torch.save(state, part)

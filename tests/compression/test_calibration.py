@@ -13,9 +13,9 @@ from halvit_mm.compression import (
     factors,
     passes_of,
     prepare,
+    written_whole,
 )
 from halvit_mm.compression.activations import ActivationStore, capture
-from halvit_mm.compression.states import save_atomically
 
 from .models import GROUPS, Net, batches
 
@@ -243,13 +243,15 @@ def test_units_that_are_not_called_once(tmp_path):
 
 def test_a_full_disk_keeps_the_last_state(tmp_path, monkeypatch):
     path = tmp_path / 'state.pt'
-    save_atomically(dict(step=1), path)
+    with written_whole(path) as part:
+        torch.save(dict(step=1), part)
 
     def full(*args):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('os.fsync', full)
     with pytest.raises(OSError, match='No space left.*is kept'):
-        save_atomically(dict(step=2), path)
+        with written_whole(path) as part:
+            torch.save(dict(step=2), part)
     assert torch.load(path, weights_only=True) == dict(step=1)
     assert list(tmp_path.iterdir()) == [path]

@@ -11,6 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from halvit_mm.apis import load_config
+from halvit_mm.apis import run as run_module
 from halvit_mm.apis import test as evaluate
 from halvit_mm.apis.compress import (
     FiPSSettings,
@@ -22,7 +23,7 @@ from halvit_mm.apis.compress import (
 )
 from halvit_mm.apis.compress import compress as compress_backbone
 from halvit_mm.apis.model_info import build_model, count_parameters
-from halvit_mm.compression import passes_of, prepare, read_compressed
+from halvit_mm.compression import convert, passes_of, prepare, read_compressed
 
 from .conftest import ROOT, tool
 
@@ -223,13 +224,23 @@ def test_the_folder_can_be_moved(compressed, tmp_path):
 
 
 @pytest.mark.parametrize('execution', ['materialize', 'low_rank'])
-def test_executions_score_the_same(compressed, execution, tmp_path):
+def test_executions_score_the_same(
+    compressed, execution, tmp_path, monkeypatch
+):
+    chosen = []
+
+    def record(model, name):
+        chosen.append(name)
+        return convert(model, name)
+
+    monkeypatch.setattr(run_module, 'convert', record)
     out, _ = compressed
     cfg = load_config(str(out / 'config.py'), work_dir=str(tmp_path))
     path = str(out / 'compressed.safetensors')
     expected = evaluate(cfg, path)
     cfg = load_config(str(out / 'config.py'), work_dir=str(tmp_path))
     assert evaluate(cfg, path, execution=execution) == expected
+    assert chosen == [execution]
 
 
 def test_a_wrapped_training_set(setting):

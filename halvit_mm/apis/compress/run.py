@@ -182,7 +182,8 @@ def compress(
     """
     original = model.backbone
     original.eval()  # in a line of its own: the host's returns None
-    size = sum(t.numel() * t.element_size() for t in _unique(model))
+    tensors = (*model.parameters(), *model.buffers())
+    size = sum(t.numel() * t.element_size() for t in tensors)
     images = batches[0]
     seconds = {'dense': _time(original, images)}
     passes = passes_of(
@@ -271,10 +272,6 @@ def estimate(
             )
     model.zero_grad()
     return plans
-
-
-def _unique(model: nn.Module) -> List[Tensor]:
-    return [*model.parameters(), *model.buffers()]
 
 
 @torch.no_grad()
