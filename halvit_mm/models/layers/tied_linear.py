@@ -1,6 +1,7 @@
 """One matrix, used as ``W`` and as its transpose."""
 
 import logging
+from functools import cache
 from typing import Optional
 
 import torch
@@ -8,6 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ['TiedLinear', 'tied_linear_in']
+
+
+@cache
+def _warn_of_quantisation() -> None:
+    logging.getLogger('halvit_mm').warning(
+        'Tied layers stay in floating point: eager quantisation replaces '
+        'layers, and these use their matrix twice.'
+    )
 
 
 class _Bias(nn.Module):
@@ -61,6 +70,18 @@ class TiedLinear(nn.Linear):
         """``b'``, (in_features,), or None."""
         return self.transposed.bias
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the first map.
+
+        Args:
+            x: (..., in_features).
+
+        Returns:
+            (..., out_features).
+        """
+        # Not inherited: a plain Linear in this place is to be told apart.
+        return F.linear(x, self.weight, self.bias)
+
     def forward_transposed(self, y: Tensor) -> Tensor:
         """Apply the transpose.
 
@@ -100,11 +121,11 @@ class TiedLinear(nn.Linear):
 
     @qconfig.setter
     def qconfig(self, value) -> None:
-        logging.getLogger('halvit_mm').warning(
-            '%s stays in floating point: quantisation replaces layers, and '
-            'this one uses its matrix twice',
-            self,
-        )
+        _warn_of_quantisation()
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        pass  # PyTorch tidies up what it has set
 
 
 class _BorrowingLinear(TiedLinear):
