@@ -57,8 +57,8 @@ class GraphedForward:
 
     * A change in place is seen by the next call (an optimiser's step,
       ``load_state_dict``).
-    * Packed copies (:func:`halvit_mm.models.layers.pack_weights`) that are made
-      or dropped, of whatever model, let all graphs be recorded anew.
+    * Packed copies (:func:`halvit_mm.models.pack_weights`) that are made or
+      dropped, of whatever model, let all graphs be recorded anew.
       ``train()``, ``load_state_dict()`` and moves drop them.
     * Tensors that are replaced (``module.to()``, ``p.data = ...``) are not
       seen, nor are another choice of operators or changed hooks:

@@ -9,10 +9,10 @@ from .checks import compute_dtype, without_autocast
 from .extension import backend, backend_reason, use
 from .flops import jit_handles
 from .packed import (
+    graphs_version,
     invalidate_graphs,
     pack_qkv,
     packed_qkv,
-    graphs_version,
 )
 from .tied_projection import (
     add_layer_norm,

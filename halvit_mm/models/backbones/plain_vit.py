@@ -8,6 +8,7 @@ pretrained weights that are counted when they are loaded.
 from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from mmpretrain.models.backbones import VisionTransformer
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
 from ..layers import GELU_FORMS, EncoderLayer
+from ..layers.window import is_dynamic
 from .pretrained import PretrainedBackbone
 
 __all__ = ['PlainViT']
@@ -270,6 +272,27 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
             )
         return side, side
 
+    def _pos_embed_for(self, hw: Tuple[int, int]) -> Tensor:
+        """Interpolate the position embeddings to a grid of tokens."""
+        if not is_dynamic(hw):
+            return resize_pos_embed(
+                self.pos_embed,
+                self.patch_resolution,
+                hw,
+                self.interpolate_mode,
+                self.num_extra_tokens,
+            )
+        # Whether it is the grid that was learnt cannot be asked here.
+        extra = self.pos_embed[:, : self.num_extra_tokens]
+        grid = self.pos_embed[:, self.num_extra_tokens :].mT.float()
+        grid = F.interpolate(
+            grid.unflatten(2, self.patch_resolution),
+            size=hw,
+            mode=self.interpolate_mode,
+            align_corners=False,
+        )
+        return torch.cat((extra, grid.flatten(2).mT.to(extra)), dim=1)
+
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """Extract features.
 
@@ -289,13 +312,7 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
             x = torch.cat(
                 (self.cls_token.expand(x.shape[0], -1, -1), x), dim=1
             )
-        pos_embed = resize_pos_embed(
-            self.pos_embed,
-            self.patch_resolution,
-            hw,
-            self.interpolate_mode,
-            self.num_extra_tokens,
-        )
+        pos_embed = self._pos_embed_for(hw)
         x = self.pre_norm(self.drop_after_pos(x + pos_embed))
         outs = []
         for i, layer in enumerate(self.layers):
