@@ -98,34 +98,33 @@ def tied_qkv_backward(ctx, dq, dk, dv, _) -> Tuple:
 
 def tied_out_context(ctx, inputs, output) -> None:
     """Keep the heads' outputs and the cast matrix."""
-    o, wq, packed, _, gain = inputs
-    ctx.save_for_backward(o, wq, packed, gain)
+    ctx.save_for_backward(*inputs[:3])
 
 
 def tied_out_backward(ctx, g) -> Tuple:
-    """Gradients of the input, the matrix, the bias and the gain."""
+    """Gradients of the input, the matrix and the bias."""
     _check_once('tied_out')
-    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3, 4)]
+    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3)]
     gradients = _ops.tied_out_backward(g, *ctx.saved_tensors, needs)
-    do, dwq, dbias, dgain = _none_if_empty(gradients, needs)
-    return do, dwq, None, dbias, dgain
+    do, dwq, dbias = _none_if_empty(gradients, needs)
+    return do, dwq, None, dbias
 
 
 def tied_ffn_context(ctx, inputs, output) -> None:
     """Keep the input, ``u`` and the cast matrix."""
-    x, w, _, _, gain, *ctx.options = inputs
+    x, w, _, _, *ctx.options = inputs
     _, u, w_cast = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(u, w_cast)
-    ctx.save_for_backward(x, u, w, w_cast, gain)
+    ctx.save_for_backward(x, u, w, w_cast)
 
 
 def tied_ffn_backward(ctx, g, *_) -> Tuple:
-    """Gradients of the input, the matrix, both biases and the gain."""
+    """Gradients of the input, the matrix and both biases."""
     _check_once('tied_ffn')
-    needs = ctx.needs_input_grad[:5]
+    needs = ctx.needs_input_grad[:4]
     if g is None:
-        return (None,) * 8
+        return (None,) * 7
     gradients = _ops.tied_ffn_backward(
         g, *ctx.saved_tensors, *ctx.options, list(needs)
     )

@@ -103,20 +103,16 @@ def check_parameters(
         )
 
 
-def check_gelu(
-    approximate: str, gain: Optional[Tensor], signed: bool, hidden: int
-) -> None:
+def check_gelu(approximate: str, signed: bool, hidden: int) -> None:
     """Check the options of the hidden units.
 
     Raises:
-        ValueError: For an unknown GELU, for both kinds of gain at once, or
-            an odd number of hidden units to be signed.
+        ValueError: For an unknown GELU, or an odd number of hidden units
+            to be signed.
     """
     if approximate not in _GELUS:
         raise ValueError(
             f'approximate={approximate!r}: choose one of {list(_GELUS)}'
         )
-    if signed and gain is not None:
-        raise ValueError('fixed signs and a learnt gain exclude each other')
     if signed and hidden % 2:
         raise ValueError(f'{hidden} hidden units have no second half to sign')

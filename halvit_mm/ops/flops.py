@@ -49,8 +49,8 @@ def _tied_out(o: Shape, *_, **__) -> int:
     return _square(o)
 
 
-def _tied_out_backward(g, o: Shape, wq, packed, gain, needs, **__) -> int:
-    return (bool(needs[0] or needs[3]) + bool(needs[1])) * _square(o)
+def _tied_out_backward(g, o: Shape, wq, packed, needs, **__) -> int:
+    return (bool(needs[0]) + bool(needs[1])) * _square(o)
 
 
 def _tied_ffn(x: Shape, w: Shape, *_, **__) -> int:
@@ -58,9 +58,9 @@ def _tied_ffn(x: Shape, w: Shape, *_, **__) -> int:
 
 
 def _tied_ffn_backward(
-    g, x: Shape, u, w: Shape, w_cast, gain, signed, gelu, impl, needs, **__
+    g, x: Shape, u, w: Shape, w_cast, signed, gelu, impl, needs, **__
 ) -> int:
-    dh = bool(needs[0] or needs[1] or needs[2] or needs[4])
+    dh = bool(needs[0] or needs[1] or needs[2])
     products = dh + bool(needs[0]) + 2 * bool(needs[1])
     return products * prod(x) * w[0]
 

@@ -81,25 +81,17 @@ def tied_qkv(
     )
 
 
-def tied_out(
-    o: Tensor,
-    wq: Tensor,
-    bias: Optional[Tensor] = None,
-    gain: Optional[Tensor] = None,
-) -> Tensor:
+def tied_out(o: Tensor, wq: Tensor, bias: Optional[Tensor] = None) -> Tensor:
     r"""Output projection of attention: :math:`W_q^T o + b_o` (Sec. 3.1).
 
     Args:
         o: (B, T, D), the heads' outputs side by side.
         wq: (D, D), the query matrix, tied.
         bias: (D,) or None.
-        gain: (D,), multiplies ``o``, or None.
 
     Returns:
         (B, T, D).
     """
-    if gain is not None:
-        o = o * gain.to(o.dtype)
     return F.linear(o, wq.t(), bias)
 
 
@@ -109,18 +101,17 @@ def tied_ffn(
     b1: Optional[Tensor] = None,
     b2: Optional[Tensor] = None,
     approximate: str = 'none',
-    gain: Optional[Tensor] = None,
     signed: bool = False,
 ) -> Tensor:
     r"""Feed-forward network of one matrix (Eq. 4).
 
     .. math:: W^T\, (s * \mathrm{gelu}(W x + b_1)) + b_2
 
-    Without ``gain`` and ``signed``, s = 1 as in the paper. Signed tying
-    (ours) has s = 1 for the first half of the hidden units and -1 for the
-    second: the linear part of the paper's layer is the positive
-    semi-definite :math:`W^T W / 2`, so that it must copy its input; with
-    signs it starts near zero.
+    Without ``signed``, s = 1 as in the paper. Signed tying (ours) has s = 1
+    for the first half of the hidden units and -1 for the second: the linear
+    part of the paper's layer is the positive semi-definite
+    :math:`W^T W / 2`, so that it must copy its input; with signs it starts
+    near zero.
 
     Args:
         x: (B, T, D).
@@ -128,15 +119,12 @@ def tied_ffn(
         b1: (F,) or None.
         b2: (D,) or None.
         approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
-        gain: (F,), a learnt s, or None.
         signed: Whether s is the fixed sign.
 
     Returns:
         (B, T, D).
     """
     hidden = F.gelu(F.linear(x, w, b1), approximate=approximate)
-    if gain is not None:
-        hidden = hidden * gain.to(hidden.dtype)
     if signed:
         positive, negative = hidden.chunk(2, dim=-1)
         hidden = torch.cat((positive, -negative), dim=-1)

@@ -155,7 +155,6 @@ def tied_out(
     o: Tensor,
     wq: Tensor,
     bias: Optional[Tensor] = None,
-    gain: Optional[Tensor] = None,
     packed: Optional[Tensor] = None,
 ) -> Tensor:
     """Output projection of attention.
@@ -166,7 +165,6 @@ def tied_out(
         o: (B, T, D), the heads' outputs side by side.
         wq: (D, D), the query matrix, tied.
         bias: (D,) or None.
-        gain: (D,), multiplies ``o``, or None.
         packed: Last result of :func:`tied_qkv`. It carries no gradient, that
             goes to ``wq``.
 
@@ -178,14 +176,14 @@ def tied_out(
     """
     op, D = 'tied_out', wq.shape[0]
     check_input(op, 'o', o, D)
-    expected = {'wq': (wq, (D, D)), 'bias': (bias, (D,)), 'gain': (gain, (D,))}
+    expected = {'wq': (wq, (D, D)), 'bias': (bias, (D,))}
     check_parameters(op, o, expected)
     if uses_definition(o, D):
-        return reference.tied_out(o, wq, bias, gain)
+        return reference.tied_out(o, wq, bias)
     o = o.to(compute_dtype(o))
     if packed is None or packed.dtype != o.dtype:
         packed = o.new_empty(0)
-    return _ops.tied_out(o, wq, packed, bias, gain)
+    return _ops.tied_out(o, wq, packed, bias)
 
 
 def tied_ffn(
@@ -194,7 +192,6 @@ def tied_ffn(
     b1: Optional[Tensor] = None,
     b2: Optional[Tensor] = None,
     approximate: str = 'none',
-    gain: Optional[Tensor] = None,
     signed: bool = False,
 ) -> Tensor:
     """Feed-forward network of one matrix.
@@ -207,31 +204,25 @@ def tied_ffn(
         b1: (F,) or None.
         b2: (D,) or None.
         approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
-        gain: (F,), a learnt factor of the hidden units, or None.
         signed: Whether the second half of the hidden units counts negative.
 
     Returns:
         (B, T, D).
 
     Raises:
-        ValueError: If shapes, devices or dtypes do not fit, or for options
-            that exclude each other.
+        ValueError: If shapes, devices or dtypes do not fit, or an odd number
+            of hidden units is to be signed.
     """
     op, (F, D) = 'tied_ffn', w.shape
     check_input(op, 'x', x, D)
-    expected = {
-        'w': (w, (F, D)),
-        'b1': (b1, (F,)),
-        'b2': (b2, (D,)),
-        'gain': (gain, (F,)),
-    }
+    expected = {'w': (w, (F, D)), 'b1': (b1, (F,)), 'b2': (b2, (D,))}
     check_parameters(op, x, expected)
-    check_gelu(approximate, gain, signed, F)
+    check_gelu(approximate, signed, F)
     if uses_definition(x, D, F):
-        return reference.tied_ffn(x, w, b1, b2, approximate, gain, signed)
+        return reference.tied_ffn(x, w, b1, b2, approximate, signed)
     x = x.to(compute_dtype(x))
-    impl = gelu_in_product(x, w, approximate, gain, signed)
-    args = (x, w, b1, b2, gain, signed, approximate, impl)
-    if _needs_gradient(*args[:5]):
+    impl = gelu_in_product(x, w, approximate, signed)
+    args = (x, w, b1, b2, signed, approximate, impl)
+    if _needs_gradient(*args[:4]):
         return _ops.tied_ffn(*args)[0]
     return _ops.tied_ffn_inference(*args)

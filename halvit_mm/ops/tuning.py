@@ -4,7 +4,7 @@ cublasLt's GELU is the tanh form, so it is a candidate for that form only. On
 which GPU it wins differs from one to the next.
 """
 
-from typing import Dict, Optional, Tuple
+from typing import Dict, Tuple
 
 import torch
 from torch import Tensor
@@ -23,11 +23,7 @@ _fastest: Dict[Tuple, int] = {}
 
 
 def gelu_in_product(
-    x: Tensor,
-    w: Tensor,
-    approximate: str,
-    gain: Optional[Tensor],
-    signed: bool,
+    x: Tensor, w: Tensor, approximate: str, signed: bool
 ) -> int:
     """Implementation of ``tied_ffn`` to use.
 
@@ -35,13 +31,12 @@ def gelu_in_product(
         x: (..., D).
         w: (F, D).
         approximate: GELU's form.
-        gain: A learnt factor of the hidden units, or None.
-        signed: Whether the second half of them counts negative.
+        signed: Whether the second half of the hidden units counts negative.
 
     Returns:
         1 for GELU inside the product, 0 for a kernel of its own.
     """
-    if approximate != 'tanh' or gain is not None or not x.is_cuda:
+    if approximate != 'tanh' or not x.is_cuda:
         return 0
     if signed and w.shape[0] % _SIGNED_MULTIPLE:
         return 0
@@ -87,9 +82,9 @@ def _milliseconds(x, w, b1, b2, impl: int) -> float:
     """Of a forward and backward pass, after one that is not timed."""
 
     def step():
-        _, u, w_cast = _ops.tied_ffn(x, w, b1, b2, None, False, 'tanh', impl)
+        _, u, w_cast = _ops.tied_ffn(x, w, b1, b2, False, 'tanh', impl)
         _ops.tied_ffn_backward(
-            x, x, u, w, w_cast, None, False, 'tanh', impl, [True] * 4 + [False]
+            x, x, u, w, w_cast, False, 'tanh', impl, [True] * 4
         )
 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

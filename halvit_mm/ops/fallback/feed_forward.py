@@ -48,7 +48,6 @@ def tied_ffn(
     w: Tensor,
     b1: Optional[Tensor],
     b2: Optional[Tensor],
-    gain: Optional[Tensor],
     signed: bool,
     approximate: str,
     impl: int,
@@ -61,8 +60,6 @@ def tied_ffn(
     kept = u.to(x.dtype).view(*x.shape[:-1], len(w))
     # what is kept was rounded: both passes see the same hidden units
     hidden = F.gelu(rows_of(kept, dtype), approximate=approximate)
-    if gain is not None:
-        hidden.mul_(gain.to(dtype))
     y = _second_product(hidden, matrix, b2, signed)
     return y.to(x.dtype).view(x.shape), kept, w_cast
 
@@ -72,7 +69,6 @@ def tied_ffn_inference(
     w: Tensor,
     b1: Optional[Tensor],
     b2: Optional[Tensor],
-    gain: Optional[Tensor],
     signed: bool,
     approximate: str,
     impl: int,
@@ -82,8 +78,6 @@ def tied_ffn_inference(
     matrix = w.to(x.dtype).to(dtype)
     hidden = linear(rows_of(x, dtype), matrix, b1)
     torch.ops.aten.gelu_(hidden, approximate=approximate)
-    if gain is not None:
-        hidden.mul_(gain.to(dtype))
     y = _second_product(hidden, matrix, b2, signed)
     return y.to(x.dtype).view(x.shape)
 
@@ -94,7 +88,6 @@ def tied_ffn_backward(
     u: Tensor,
     w: Tensor,
     w_cast: Tensor,
-    gain: Optional[Tensor],
     signed: bool,
     approximate: str,
     impl: int,
@@ -104,36 +97,27 @@ def tied_ffn_backward(
     dtype = product_dtype(x)
     parts = _parts(len(w), signed)
     grad = rows_of(g, dtype)
-    dx = empty(x)
-    dw, db1, db2, dgain = (empty(w) for _ in range(4))
+    dx, dw, db1, db2 = empty(x), empty(w), empty(w), empty(w)
     if needs[3]:
         db2 = column_sum(grad, w)
-    if not (needs[0] or needs[1] or needs[2] or needs[4]):
-        return dx, dw, db1, db2, dgain
+    if not (needs[0] or needs[1] or needs[2]):
+        return dx, dw, db1, db2
     (matrix,) = unpack(w_cast, dtype, w)
     u = rows_of(u, dtype)
     du = _hidden_gradient(grad, matrix, parts)
-    hidden = None
-    if needs[1] or needs[4]:
-        hidden = F.gelu(u, approximate=approximate)
-    if needs[4]:
-        dgain = column_sum(du * hidden, gain)
-    if gain is not None:
-        du.mul_(gain.to(dtype))
     torch.ops.aten.gelu_backward.grad_input(
         du, u, approximate=approximate, grad_input=du
     )
     if needs[0]:
         dx = (du @ matrix).to(x.dtype).view(x.shape)
     if needs[1]:
-        if gain is not None:
-            hidden.mul_(gain.to(dtype))
+        hidden = F.gelu(u, approximate=approximate)
         dw = weight_gradient(w, (du, rows_of(x, dtype)))
         for part, sign in parts:
             accumulate(dw[part], hidden[:, part].t(), grad, sign)
     if needs[2]:
         db1 = column_sum(du, w)
-    return dx, dw, db1, db2, dgain
+    return dx, dw, db1, db2
 
 
 def _hidden_gradient(grad: Tensor, matrix: Tensor, parts) -> Tensor:
