@@ -1,4 +1,4 @@
-"""What the operators compute, for two counters that do not know them.
+"""FLOPs of the operators, for two counters that do not know them.
 
 ``torch.utils.flop_counter.FlopCounterMode`` counts two operations per
 multiply-add; its formulas are registered on import. ``mmengine.analysis``
@@ -27,7 +27,7 @@ _ops = getattr(torch.ops, NAMESPACE)
 
 
 def _square(x: Shape) -> int:
-    """Multiply-adds of (T, D) by (D, D)."""
+    """Return the multiply-adds of (T, D) by (D, D)."""
     return prod(x) * x[-1]
 
 
@@ -77,7 +77,7 @@ _MACS: Dict[str, Callable[..., int]] = {
 
 
 def register() -> None:
-    """Tell ``FlopCounterMode`` about the operators; once."""
+    """Register the formulas with ``FlopCounterMode``, once a process."""
 
     def doubled(macs):
         return lambda *args, **kwargs: 2 * macs(*args, **kwargs)
@@ -97,11 +97,12 @@ def _attention(inputs, outputs) -> int:
 
 
 def jit_handles() -> Dict[str, Callable[[list, list], int]]:
-    """Handles for mmengine's ``FlopAnalyzer.set_op_handle``.
+    """Return handles for mmengine's ``FlopAnalyzer.set_op_handle``.
 
     Returns:
-        Operator's name -> its multiply-adds from the values of a traced
-        graph; PyTorch's attention, which mmengine takes for free, too.
+        Operator's name -> function of the values of a traced graph that
+        returns multiply-adds. PyTorch's attention is included, because
+        mmengine counts it as free.
     """
 
     def handle(macs):

@@ -1,4 +1,4 @@
-"""The operators in plain PyTorch: their definition.
+"""The definitions of the operators, in plain PyTorch.
 
 HaLViT (Koyun and Toereyin, 2024), Sec. 3.1: one matrix serves as ``W`` and,
 inside the same layer, as its transpose.
@@ -25,7 +25,7 @@ def add_layer_norm(
     eps: float,
     row_scale: Optional[Tensor] = None,
 ) -> Tuple[Tensor, Tensor]:
-    r"""Residual sum and its layer norm.
+    r"""Compute a residual sum and its layer norm.
 
     .. math:: r' = r + s \delta,\qquad y = LN(r')
 
@@ -58,7 +58,7 @@ def tied_qkv(
     bk: Optional[Tensor] = None,
     bv: Optional[Tensor] = None,
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    r"""Query, key and value from two matrices (Sec. 3.1, attention).
+    r"""Compute query, key and value from two matrices (Sec. 3.1).
 
     .. math:: q = W_q x + b_q,\quad k = W_{kv} x + b_k,\quad
               v = W_{kv}^T x + b_v
@@ -82,7 +82,7 @@ def tied_qkv(
 
 
 def tied_out(o: Tensor, wq: Tensor, bias: Optional[Tensor] = None) -> Tensor:
-    r"""Output projection of attention: :math:`W_q^T o + b_o` (Sec. 3.1).
+    r"""Compute attention's output projection, :math:`W_q^T o + b_o`.
 
     Args:
         o: (B, T, D), the heads' outputs side by side.
@@ -103,7 +103,7 @@ def tied_ffn(
     approximate: str = 'none',
     signed: bool = False,
 ) -> Tensor:
-    r"""Feed-forward network of one matrix (Eq. 4).
+    r"""Compute a feed-forward network of one matrix (Eq. 4).
 
     .. math:: W^T\, (s * \mathrm{gelu}(W x + b_1)) + b_2
 
@@ -119,7 +119,7 @@ def tied_ffn(
         b1: (F,) or None.
         b2: (D,) or None.
         approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
-        signed: Whether s is the fixed sign.
+        signed: Whether s is -1 for the second half of the hidden units.
 
     Returns:
         (B, T, D).

@@ -1,10 +1,10 @@
-"""Signatures of the operators: what Python and the CUDA sources agree on.
+"""Signatures of the operators, for Python and the CUDA sources alike.
 
 A compiled library carries the digest of this file, and one with another
 digest is not loaded.
 
-Shapes: T tokens (leading dimensions may be more than one, they are flattened
-alike everywhere), D width, F hidden width of the FFN, B samples. ``x`` gives
+Shapes: T tokens (there may be several leading dimensions; all are flattened
+to T), D width, F hidden width of the FFN, B samples. ``x`` gives
 the dtype to compute in; weights and biases enter as they are stored, usually
 float32, and their gradients leave in that dtype. A tensor that is not needed
 is returned with no elements.

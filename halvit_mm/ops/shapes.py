@@ -21,7 +21,7 @@ __all__ = [
 
 
 def _like(x: Tensor, *shape: int, dtype=None) -> Tensor:
-    """A contiguous tensor, whatever the strides of ``x``."""
+    """Return a contiguous tensor, even if ``x`` is not."""
     return x.new_empty(shape or x.shape, dtype=dtype or x.dtype)
 
 

@@ -1,9 +1,8 @@
 """The operators as the layers call them.
 
 Each has the arguments of its definition in :mod:`.reference` and checks them;
-autocast's dtype is applied here, once. Where a graph leaves PyTorch
-(``torch.export``, tracing) and, unless chosen otherwise, inside
-``torch.compile``, the definitions themselves are called.
+the input is cast here, once, to autocast's dtype. During ``torch.export`` and
+tracing and, by default, inside ``torch.compile`` the definitions are called.
 
 Shapes: B batch, T tokens, D width, F hidden width of the FFN.
 """
@@ -38,14 +37,14 @@ def layer_norm(
     eps: float,
     dtype: Optional[torch.dtype] = None,
 ) -> Tensor:
-    """Layer norm whose result has the dtype that the next product takes.
+    """Compute a layer norm in the dtype that the next product takes.
 
     Args:
         x: (B, T, D).
         weight: (D,).
         bias: (D,).
         eps: Added to the variance.
-        dtype: Of the result; by default autocast's, or that of ``x``.
+        dtype: Dtype of the result; by default autocast's, or that of ``x``.
 
     Returns:
         (B, T, D).
@@ -65,9 +64,9 @@ def add_layer_norm(
     row_scale: Optional[Tensor] = None,
     dtype: Optional[torch.dtype] = None,
 ) -> Tuple[Tensor, Tensor]:
-    """Residual sum and its layer norm in one pass.
+    """Compute a residual sum and its layer norm in one pass.
 
-    See :func:`.reference.add_layer_norm`, which this equals.
+    Definition: :func:`.reference.add_layer_norm`.
 
     Args:
         residual: (B, T, D).
@@ -76,7 +75,7 @@ def add_layer_norm(
         bias: (D,).
         eps: Added to the variance.
         row_scale: (B,), one factor of ``delta`` per sample.
-        dtype: Of the norm; by default autocast's, or that of ``residual``.
+        dtype: Dtype of the norm; by default autocast's, or the residual's.
 
     Returns:
         The sum in the dtype of ``residual`` and its norm, each (B, T, D).
@@ -120,9 +119,9 @@ def tied_qkv(
     bk: Optional[Tensor] = None,
     bv: Optional[Tensor] = None,
 ) -> Tuple[Tensor, Tensor, Tensor, Optional[Tensor]]:
-    """Query, key and value from two matrices.
+    """Compute query, key and value from two matrices.
 
-    See :func:`.reference.tied_qkv`, which this equals.
+    Definition: :func:`.reference.tied_qkv`.
 
     Args:
         x: (B, T, D).
@@ -133,9 +132,9 @@ def tied_qkv(
         bv: (D,) or None.
 
     Returns:
-        ``q, k, v``, each (B, T, D), and the matrices as they were cast, which
-        :func:`tied_out` takes instead of casting ``wq`` again; None where
-        nothing was cast.
+        ``q, k, v``, each (B, T, D), and the cast matrices, which
+        :func:`tied_out` reads instead of casting ``wq`` again; None or empty
+        where nothing was cast.
 
     Raises:
         ValueError: If shapes, devices or dtypes do not fit.
@@ -157,15 +156,15 @@ def tied_out(
     bias: Optional[Tensor] = None,
     packed: Optional[Tensor] = None,
 ) -> Tensor:
-    """Output projection of attention.
+    """Compute the output projection of attention.
 
-    See :func:`.reference.tied_out`, which this equals.
+    Definition: :func:`.reference.tied_out`.
 
     Args:
         o: (B, T, D), the heads' outputs side by side.
         wq: (D, D), the query matrix, tied.
         bias: (D,) or None.
-        packed: Last result of :func:`tied_qkv`. It carries no gradient, that
+        packed: Last result of :func:`tied_qkv`. It has no gradient: all of it
             goes to ``wq``.
 
     Returns:
@@ -194,9 +193,9 @@ def tied_ffn(
     approximate: str = 'none',
     signed: bool = False,
 ) -> Tensor:
-    """Feed-forward network of one matrix.
+    """Compute a feed-forward network of one matrix.
 
-    See :func:`.reference.tied_ffn`, which this equals.
+    Definition: :func:`.reference.tied_ffn`.
 
     Args:
         x: (B, T, D).
@@ -204,7 +203,7 @@ def tied_ffn(
         b1: (F,) or None.
         b2: (D,) or None.
         approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
-        signed: Whether the second half of the hidden units counts negative.
+        signed: Whether the second half of the hidden units is negated.
 
     Returns:
         (B, T, D).

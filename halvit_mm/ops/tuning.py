@@ -1,7 +1,7 @@
-"""Whether GELU inside the matrix product is faster, found by timing.
+"""Timing that decides whether GELU runs inside the matrix product.
 
-cublasLt's GELU is the tanh form, so it is a candidate for that form only. On
-which GPU it wins differs from one to the next.
+cublasLt's GELU is the tanh form, so it is a candidate for that form only, and
+it is faster on some GPUs and sizes only.
 """
 
 from typing import Dict, Tuple
@@ -25,13 +25,13 @@ _fastest: Dict[Tuple, int] = {}
 def gelu_in_product(
     x: Tensor, w: Tensor, approximate: str, signed: bool
 ) -> int:
-    """Implementation of ``tied_ffn`` to use.
+    """Choose the implementation of ``tied_ffn``.
 
     Args:
         x: (..., D).
         w: (F, D).
-        approximate: GELU's form.
-        signed: Whether the second half of the hidden units counts negative.
+        approximate: Form of GELU.
+        signed: Whether the second half of the hidden units is negated.
 
     Returns:
         1 for GELU inside the product, 0 for a kernel of its own.
@@ -79,7 +79,7 @@ def _time(
 
 @torch.no_grad()
 def _milliseconds(x, w, b1, b2, impl: int) -> float:
-    """Of a forward and backward pass, after one that is not timed."""
+    """Time forward and backward passes, after one that is not timed."""
 
     def step():
         _, u, w_cast = _ops.tied_ffn(x, w, b1, b2, False, 'tanh', impl)

@@ -1,4 +1,4 @@
-"""The tied projections of attention, of the fallback.
+"""The fallback of the tied projections of attention.
 
 Shapes: T tokens in all, D width.
 """
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Pack the matrices for inference, see :data:`..schemas.SCHEMAS`."""
     return pack(dtype, wq, wkv, wkv.t())
 
 
@@ -42,7 +42,7 @@ def tied_qkv(
     bk: Optional[Tensor],
     bv: Optional[Tensor],
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute query, key and value, see :data:`..schemas.SCHEMAS`."""
     is_cast = x.dtype != wq.dtype
     packed = pack(x.dtype, wq, wkv) if is_cast else empty(x)
     dtype = product_dtype(x)
@@ -65,7 +65,7 @@ def tied_qkv_backward(
     packed: Tensor,
     needs: List[bool],
 ) -> Tuple[Tensor, ...]:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the gradients, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(x)
     gradients = dq, dk, dv = [
         None if d is None else rows_of(d, dtype) for d in (dq, dk, dv)
@@ -93,7 +93,7 @@ def tied_qkv_backward(
 def tied_out(
     o: Tensor, wq: Tensor, packed: Tensor, bias: Optional[Tensor]
 ) -> Tensor:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the output projection, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(o)
     matrix = _query_matrix(o, wq, packed, dtype)
     y = linear(rows_of(o, dtype), matrix.t(), bias)
@@ -103,7 +103,7 @@ def tied_out(
 def tied_out_backward(
     g: Tensor, o: Tensor, wq: Tensor, packed: Tensor, needs: List[bool]
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the gradients, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(o)
     grad = rows_of(g, dtype)
     do, dwq, dbias = empty(o), empty(wq), empty(wq)

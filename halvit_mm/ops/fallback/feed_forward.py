@@ -1,4 +1,4 @@
-"""The tied feed-forward network of the fallback.
+"""The fallback of the tied feed-forward network.
 
 Shapes: T tokens in all, D width, F hidden width.
 """
@@ -25,7 +25,7 @@ __all__ = ['tied_ffn', 'tied_ffn_backward', 'tied_ffn_inference']
 
 
 def _parts(hidden: int, signed: bool) -> List[Tuple[slice, float]]:
-    """Hidden units and their sign: the factor of a product costs no pass."""
+    """Split the hidden units by sign; a product takes the sign as a factor."""
     if not signed:
         return [(slice(None), 1.0)]
     half = hidden // 2
@@ -52,7 +52,10 @@ def tied_ffn(
     approximate: str,
     impl: int,
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """See :data:`..schemas.SCHEMAS`. There is one implementation here."""
+    """Compute the network, see :data:`..schemas.SCHEMAS`.
+
+    ``impl`` is not used: there is one implementation here.
+    """
     w_cast = pack(x.dtype, w) if x.dtype != w.dtype else empty(x)
     dtype = product_dtype(x)
     (matrix,) = unpack(w_cast, dtype, w)
@@ -73,7 +76,7 @@ def tied_ffn_inference(
     approximate: str,
     impl: int,
 ) -> Tensor:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the network, saving nothing, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(x)
     matrix = w.to(x.dtype).to(dtype)
     hidden = linear(rows_of(x, dtype), matrix, b1)
@@ -93,7 +96,7 @@ def tied_ffn_backward(
     impl: int,
     needs: List[bool],
 ) -> Tuple[Tensor, ...]:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the gradients, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(x)
     parts = _parts(len(w), signed)
     grad = rows_of(g, dtype)
@@ -121,7 +124,16 @@ def tied_ffn_backward(
 
 
 def _hidden_gradient(grad: Tensor, matrix: Tensor, parts) -> Tensor:
-    """Args: grad: (T, D); matrix: (F, D). Returns: (T, F)."""
+    """Compute the gradient of the hidden units.
+
+    Args:
+        grad: (T, D), gradient of the output.
+        matrix: (F, D).
+        parts: Of :func:`_parts`.
+
+    Returns:
+        (T, F).
+    """
     dh = grad.new_empty(len(grad), len(matrix))
     for part, sign in parts:
         # beta = 0: what stands in the new tensor does not count

@@ -126,8 +126,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   if (p.partial_bias) {
-    write_block_sums(sum_bias,
-                     p.partial_bias + blockIdx.y * p.cols + first_col,
+    write_block_sums(sum_bias, p.partial_bias + blockIdx.y * p.cols + first_col,
                      p.cols - first_col);
   }
 }
