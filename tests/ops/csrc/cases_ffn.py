@@ -29,18 +29,22 @@ FFN = [
 
 
 @pytest.mark.parametrize('tokens', TOKENS)
-@pytest.mark.parametrize(('width', 'hidden'), [(8, 32), (48, 192), (8, 272)])
+@pytest.mark.parametrize(
+    ('width', 'hidden'), [(8, 32), (48, 192), (8, 272), (8, 24)]
+)
 @pytest.mark.parametrize(('x_type', 'w_type'), DTYPES)
 @pytest.mark.parametrize('biases', [(1, 1), (0, 0)])
 @pytest.mark.parametrize('options', FFN)
 def test_ffn(tokens, width, hidden, x_type, w_type, biases, options, refuse):
+    signed, form, impl = options
     if refuse and (hidden != 192 or tokens != 5):
+        return
+    if signed and impl and hidden % 16:
         return
     x = rand(tokens, width, dtype=x_type)
     w = rand(hidden, width, dtype=w_type, scale=width**-0.5)
     b1 = rand(hidden, dtype=w_type) if biases[0] else None
     b2 = rand(width, dtype=w_type) if biases[1] else None
-    signed, form, _ = options
     y, u, w_cast = OPS.tied_ffn(x, w, b1, b2, *options)
     alone = OPS.tied_ffn_inference(x, w, b1, b2, *options)
 
