@@ -62,8 +62,12 @@ RULES = {
         ours=('registry', 'compression', 'checkpoint'),
         others=('torch', 'mmengine'),
     ),
-    'compression': Rule(others=('torch', 'safetensors')),
-    'checkpoint': Rule(others=('torch', 'safetensors', 'mmengine.logging')),
+    'compression': Rule(ours=('checkpoint',), others=('torch', 'safetensors')),
+    'checkpoint': Rule(
+        ours=('compat',),
+        others=('torch', 'safetensors', 'mmengine.logging'),
+        lazily=('mmengine.runner',),
+    ),
     'datasets': Rule(
         ours=('registry',),
         others=(

@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from ...checkpoint import check_coverage
-from ...compression import convert, written_whole
+from ...checkpoint import atomic_write, check_coverage
+from ...compression import convert
 from ...models import CompressedBackbone
 from ...weights import read_weights
 from ..model_info import build_model
@@ -62,6 +62,6 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
         OSError: If it cannot be written.
     """
     state_dict = dense_model(cfg, checkpoint).state_dict()
-    with written_whole(out) as part:
+    with atomic_write(out) as part:
         torch.save(dict(meta=dataset_meta(cfg), state_dict=state_dict), part)
     return len(state_dict)

@@ -1,0 +1,260 @@
+"""The files that this package writes: complete, checked, with one header.
+
+The header says what the weights are: ``format`` (``'dense'`` or ``'fips'``),
+``version``, ``sha256`` of the stored tensors, ``classes`` and ``palette`` of
+the data set, ``variant`` of the weight tying and ``model``, the config of the
+model (see :mod:`.model_types`). A format may add entries of its own. It is
+plain JSON: in a safetensors file the metadata entry ``halvit_mm``, in a file
+of ``torch.save`` the dict under that key, beside ``meta`` and ``state_dict``,
+which the hosts read.
+"""
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..compat.checkpoints import allow_mmengine_checkpoints
+from .model_types import check_model
+
+__all__ = [
+    'HEADER_KEY',
+    'Header',
+    'atomic_write',
+    'host_meta',
+    'load_content',
+    'read_header',
+    'save_weights',
+]
+
+Header = Dict[str, Any]
+
+HEADER_KEY = 'halvit_mm'
+_VERSION = 2
+#: Metadata entry of compressed files of version 1.
+_FIPS_1 = 'halvit_mm.fips'
+_SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Replace a file only when its new content is complete.
+
+    Args:
+        path: File to write. It keeps its old content until the new one is on
+            the disk; a missing folder is made.
+
+    Yields:
+        Path of a temporary file beside it, to write to.
+
+    Raises:
+        OSError: If it cannot be written, for example on a full disk.
+    """
+    part = Path(f'{path}.part')
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open('rb+') as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f'{path} cannot be written ({error}); what it held before is kept'
+        ) from error
+
+
+def save_weights(
+    path: Path,
+    tensors: Dict[str, Tensor],
+    *,
+    format: str = 'dense',
+    classes: Optional[Sequence[str]] = None,
+    palette: Optional[Sequence] = None,
+    variant: Optional[str] = None,
+    model: Optional[dict] = None,
+    **more,
+) -> Header:
+    """Write weights in the format that the file's name says.
+
+    Args:
+        path: Ends in ``.safetensors``, or in ``.pth``, ``.pt``, ``.bin`` or
+            ``.ckpt`` for a file of ``torch.save``.
+        tensors: Name -> tensor. A tensor under two names is stored twice,
+            for safetensors refuses shared memory.
+        format: ``'dense'``, or the name of another way to store weights.
+        classes: Names of the classes of the data set.
+        palette: Their colours.
+        variant: Of the weight tying, such as ``'signed'``.
+        model: Config of the model: plain dicts whose types are allowed by
+            :func:`.model_types.check_model`.
+        more: Entries that the format adds to the header, of JSON's types.
+
+    Returns:
+        The header.
+
+    Raises:
+        ValueError: For another ending of the name, or a model with types that
+            are not allowed.
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(
+            f'{path}: the name of a file of weights ends in one of '
+            f'{", ".join(_SUFFIXES)}'
+        )
+    tensors = _separate(tensors)
+    header = dict(
+        format=format,
+        version=_VERSION,
+        sha256=_checksum(tensors),
+        classes=classes,
+        palette=palette,
+        variant=variant,
+        model=model if model is None else check_model(model, path),
+        **more,
+    )
+    text = json.dumps(header)
+    header = json.loads(text)  # with lists for tuples, as it will be read
+    with atomic_write(path) as part:
+        if path.suffix == '.safetensors':
+            # One entry: safetensors writes several in a random order.
+            save_file(tensors, part, {HEADER_KEY: text})
+        else:
+            content = dict(meta=host_meta(header), state_dict=tensors)
+            torch.save({**content, HEADER_KEY: header}, part)
+    return header
+
+
+def read_header(path: Path) -> Optional[Header]:
+    """Read the header of a safetensors file, and none of its tensors.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        The header; None for a file of another kind or without a header.
+
+    Raises:
+        ValueError: If the header has a version that is not known here.
+    """
+    if Path(path).suffix != '.safetensors' or not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, framework='pt') as file:
+            return _header_of(file.metadata() or {}, path)
+    except SafetensorError:
+        return None
+
+
+def load_content(
+    path: Path, map_location: Optional[str] = None
+) -> Tuple[Any, Optional[Header]]:
+    """Read a file, never executing what it holds, and check it.
+
+    Args:
+        path: A safetensors file or one of ``torch.save``.
+        map_location: Device of the tensors, by default the CPU.
+
+    Returns:
+        What the file holds, as it is stored, and its header or None.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, holds more than data, or has a
+            header that is not known here.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no checkpoint {path}')
+    device = map_location or 'cpu'
+    try:
+        if str(path).endswith('.safetensors'):
+            with safe_open(path, framework='pt', device=str(device)) as file:
+                header = _header_of(file.metadata() or {}, path)
+                content = {k: file.get_tensor(k) for k in file.keys()}
+            tensors = content
+        else:
+            # Any call of the host's loader withdraws what was announced.
+            allow_mmengine_checkpoints()
+            content = torch.load(path, map_location=device, weights_only=True)
+            header = None
+            if isinstance(content, dict) and HEADER_KEY in content:
+                header = _header_of(content, path)
+                tensors = content['state_dict']
+    except UnpicklingError as error:
+        raise ValueError(
+            f'{path} is not a plain checkpoint: {error}. If you trust it, '
+            'load it with torch.load(..., weights_only=False) and save its '
+            'state dict alone'
+        ) from error
+    except (EOFError, OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f'{path} is damaged or cut short: {error}') from error
+    if header is not None and _checksum(tensors) != header['sha256']:
+        raise ValueError(f'{path} is damaged: its checksum does not fit')
+    return content, header
+
+
+def host_meta(header: Optional[Header]) -> Dict:
+    """What a checkpoint tells the hosts about its classes.
+
+    Args:
+        header: Of a file, or None.
+
+    Returns:
+        The ``meta`` of a checkpoint; empty where the header has no classes.
+    """
+    known = {k: (header or {}).get(k) for k in ('classes', 'palette')}
+    known = {k: v for k, v in known.items() if v is not None}
+    return dict(dataset_meta=known) if known else {}
+
+
+def _header_of(metadata: Dict, path: Path) -> Optional[Header]:
+    if _FIPS_1 in metadata:
+        old = json.loads(metadata[_FIPS_1])
+        meta = (old.pop('meta', None) or {}).get('dataset_meta') or {}
+        empty = dict.fromkeys(('classes', 'palette', 'variant', 'model'))
+        header = {**empty, **meta, 'format': 'fips', **old}
+        known = 1
+    elif HEADER_KEY in metadata:
+        header = metadata[HEADER_KEY]
+        header = json.loads(header) if isinstance(header, str) else header
+        known = _VERSION
+    else:
+        return None
+    if header['version'] != known:
+        raise ValueError(
+            f'{path} has version {header["version"]} of the format, this '
+            f'code reads version {known}'
+        )
+    if header.get('model') is not None:
+        check_model(header['model'], path)
+    return header
+
+
+def _separate(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Copies on the CPU of what shares memory with another tensor."""
+    found, seen = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return found
+
+
+def _checksum(tensors: Dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].cpu()
+        digest.update(f'{name} {tensor.dtype} {list(tensor.shape)}'.encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
