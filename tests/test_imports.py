@@ -224,8 +224,8 @@ def test_file(path, relative):
         ),
         (
             'apis/x.py',
-            'from ..checkpoint.loading import _nbytes, load_pretrained',
-            ['halvit_mm.checkpoint.loading._nbytes'],
+            'from ..checkpoint.coverage import _kind_of, compare',
+            ['halvit_mm.checkpoint.coverage._kind_of'],
         ),
         ('compat/x.py', 'import mmcv\ndef f():\n    import mmcv', ['mmcv']),
         (

@@ -12,6 +12,7 @@ which the hosts read.
 import hashlib
 import json
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -31,6 +32,7 @@ __all__ = [
     'atomic_write',
     'host_meta',
     'load_content',
+    'not_plain_message',
     'read_header',
     'save_weights',
 ]
@@ -191,16 +193,30 @@ def load_content(
                 header = _header_of(content, path)
                 tensors = content['state_dict']
     except UnpicklingError as error:
-        raise ValueError(
-            f'{path} is not a plain checkpoint: {error}. If you trust it, '
-            'load it with torch.load(..., weights_only=False) and save its '
-            'state dict alone'
-        ) from error
+        raise ValueError(not_plain_message(path, error)) from error
     except (EOFError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f'{path} is damaged or cut short: {error}') from error
     if header is not None and _checksum(tensors) != header['sha256']:
         raise ValueError(f'{path} is damaged: its checksum does not fit')
     return content, header
+
+
+def not_plain_message(path: Path, error: Exception) -> str:
+    """Say why a file is not read, and what helps.
+
+    Args:
+        path: The file.
+        error: Of torch.
+
+    Returns:
+        The message, with the part of the error that names the reason.
+    """
+    reason = re.search(r'Unsupported [^.]*\S*', str(error))
+    return (
+        f'{path} is not a plain checkpoint: '
+        f'{reason.group() if reason else error} If you trust it, load it with '
+        'torch.load(..., weights_only=False) and save its state dict alone'
+    )
 
 
 def host_meta(header: Optional[Header]) -> Dict:
