@@ -11,10 +11,11 @@ __all__ = ['Comparison', 'compare', 'likely_prefixes']
 StateDict = Dict[str, Tensor]
 
 #: Parts that a file may have and a model need not: they serve training, or
-#: another task, and what the model computes does not depend on them.
+#: another task, and what the model computes does not depend on them. ``ln2``
+#: is the norm behind the average of a ViT that was trained as a classifier.
 _BESIDE = re.compile(
-    r'(?<![^.])(heads?|\w+_head|head_dist|classifier|fc|decoder\w*|mask_token'
-    r'|data_preprocessor|ema_\w+|steps|num_batches_tracked)(\.|$)'
+    r'(^ln2|(?<![^.])(heads?|\w+_head|head_dist|classifier|fc|decoder\w*'
+    r'|mask_token|data_preprocessor|ema_\w+|steps|num_batches_tracked))(\.|$)'
 )
 
 
