@@ -5,12 +5,16 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
 
+from halvit_mm.checkpoint import load_weights, read_header
 from halvit_mm.compression import (
     factors,
+    is_compressed_file,
     load_compressed,
     prepare,
     read_compressed,
+    read_structures,
     save_compressed,
     scopes_of,
 )
@@ -44,6 +48,25 @@ def test_round_trip(compressed, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
     with pytest.raises(ValueError, match='parametrized already'):
         prepare(other, GROUPS, 0.5)
+
+
+def test_files_of_the_first_version_are_read(compressed):
+    model, structures, path = compressed
+    expected, header = read_compressed(path), read_header(path)
+    old = dict(
+        version=1,
+        structures=structures,
+        shapes=header['shapes'],
+        sha256=header['sha256'],
+        meta=dict(dataset_meta=dict(classes=['a', 'b'])),
+    )
+    save_file(load_file(path), path, {'halvit_mm.fips': json.dumps(old)})
+    assert is_compressed_file(path)
+    found = read_compressed(path)
+    assert found.structures == expected.structures == read_structures(path)
+    assert found.meta == dict(dataset_meta=dict(classes=['a', 'b']))
+    assert_close(found.state_dict, expected.state_dict, rtol=0, atol=0)
+    assert load_weights(model, path) == 1.0
 
 
 def test_size_is_the_arithmetic_of_the_budget(compressed):
