@@ -142,10 +142,8 @@ def test_another_image_size_is_tested_and_compressed(tmp_path, models):
             )
 
 
-@pytest.mark.parametrize(
-    'name', ['head.layers.head.bias', 'head.layers.head.weight']
-)
-def test_what_is_evaluated_is_complete(name, tmp_path, models):
+@pytest.mark.parametrize('kind', ['bias', 'weight'])
+def test_what_is_evaluated_is_complete(kind, tmp_path, models):
     path, name = str(tmp_path / 'model.pth'), f'head.layers.head.{kind}'
     state = saved(path).state_dict()
     del state[name]
