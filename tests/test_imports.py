@@ -65,8 +65,9 @@ RULES = {
     'compression': Rule(ours=('checkpoint',), others=('torch', 'safetensors')),
     'checkpoint': Rule(
         ours=('compat',),
-        others=('torch', 'safetensors', 'mmengine.logging'),
-        lazily=('mmengine.runner',),
+        others=('torch', 'safetensors'),
+        # so that compression works without any host
+        lazily=('mmengine',),
     ),
     'datasets': Rule(
         ours=('registry',),

@@ -88,7 +88,8 @@ def test(
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is not one of this model, or has no such execution.
     """
-    cfg.load_from = None  # the runner's own loader passes over differences
+    # The runner's own loader would pass over differences.
+    cfg.load_from, cfg.resume = None, False
     evaluator = cfg.get('test_evaluator')
     is_coco = isinstance(evaluator, dict) and evaluator.type.endswith(
         'CocoMetric'

@@ -1,6 +1,7 @@
 """Checkpoints in and out, for any ``nn.Module``."""
 
-from .files import atomic_write, host_meta, read_header, save_weights
+from .files import atomic_write, read_header, save_weights
+from .header import host_meta
 from .key_maps import KEY_MAPS, from_ours, to_ours
 from .loading import load_weights
 from .reading import read_state_dict, read_weights

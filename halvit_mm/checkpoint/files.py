@@ -1,12 +1,8 @@
 """The files that this package writes: complete, checked, with one header.
 
-The header says what the weights are: ``format`` (``'dense'`` or ``'fips'``),
-``version``, ``sha256`` of the stored tensors, ``classes`` and ``palette`` of
-the data set, ``variant`` of the weight tying and ``model``, the config of the
-model (see :mod:`.model_types`). A format may add entries of its own. It is
-plain JSON: in a safetensors file the metadata entry ``halvit_mm``, in a file
-of ``torch.save`` the dict under that key, beside ``meta`` and ``state_dict``,
-which the hosts read.
+The header (:mod:`.header`) is in a safetensors file the metadata entry
+``halvit_mm``, in a file of ``torch.save`` the dict under that key, beside
+``meta`` and ``state_dict``, which the hosts read.
 """
 
 import hashlib
@@ -24,25 +20,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..compat.checkpoints import allow_mmengine_checkpoints
+from .header import HEADER_KEY, VERSION, Header, host_meta, parse_header
 from .model_types import check_model
 
 __all__ = [
-    'HEADER_KEY',
-    'Header',
     'atomic_write',
-    'host_meta',
     'load_content',
     'not_plain_message',
     'read_header',
     'save_weights',
 ]
 
-Header = Dict[str, Any]
-
-HEADER_KEY = 'halvit_mm'
-_VERSION = 2
-#: Metadata entry of compressed files of version 1.
-_FIPS_1 = 'halvit_mm.fips'
 _SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
 
 
@@ -117,7 +105,7 @@ def save_weights(
     tensors = _separate(tensors)
     header = dict(
         format=format,
-        version=_VERSION,
+        version=VERSION,
         sha256=_checksum(tensors),
         classes=classes,
         palette=palette,
@@ -153,7 +141,7 @@ def read_header(path: Path) -> Optional[Header]:
         return None
     try:
         with safe_open(path, framework='pt') as file:
-            return _header_of(file.metadata() or {}, path)
+            return parse_header(file.metadata() or {}, path)
     except SafetensorError:
         return None
 
@@ -181,7 +169,7 @@ def load_content(
     try:
         if str(path).endswith('.safetensors'):
             with safe_open(path, framework='pt', device=str(device)) as file:
-                header = _header_of(file.metadata() or {}, path)
+                header = parse_header(file.metadata() or {}, path)
                 content = {k: file.get_tensor(k) for k in file.keys()}
             tensors = content
         else:
@@ -190,13 +178,13 @@ def load_content(
             content = torch.load(path, map_location=device, weights_only=True)
             header = None
             if isinstance(content, dict) and HEADER_KEY in content:
-                header = _header_of(content, path)
-                tensors = content['state_dict']
+                header = parse_header(content, path)
+                tensors = content.get('state_dict') or {}
     except UnpicklingError as error:
         raise ValueError(not_plain_message(path, error)) from error
     except (EOFError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f'{path} is damaged or cut short: {error}') from error
-    if header is not None and _checksum(tensors) != header['sha256']:
+    if header is not None and _checksum(tensors) != header.get('sha256'):
         raise ValueError(f'{path} is damaged: its checksum does not fit')
     return content, header
 
@@ -217,43 +205,6 @@ def not_plain_message(path: Path, error: Exception) -> str:
         f'{reason.group() if reason else error} If you trust it, load it with '
         'torch.load(..., weights_only=False) and save its state dict alone'
     )
-
-
-def host_meta(header: Optional[Header]) -> Dict:
-    """What a checkpoint tells the hosts about its classes.
-
-    Args:
-        header: Of a file, or None.
-
-    Returns:
-        The ``meta`` of a checkpoint; empty where the header has no classes.
-    """
-    known = {k: (header or {}).get(k) for k in ('classes', 'palette')}
-    known = {k: v for k, v in known.items() if v is not None}
-    return dict(dataset_meta=known) if known else {}
-
-
-def _header_of(metadata: Dict, path: Path) -> Optional[Header]:
-    if _FIPS_1 in metadata:
-        old = json.loads(metadata[_FIPS_1])
-        meta = (old.pop('meta', None) or {}).get('dataset_meta') or {}
-        empty = dict.fromkeys(('classes', 'palette', 'variant', 'model'))
-        header = {**empty, **meta, 'format': 'fips', **old}
-        known = 1
-    elif HEADER_KEY in metadata:
-        header = metadata[HEADER_KEY]
-        header = json.loads(header) if isinstance(header, str) else header
-        known = _VERSION
-    else:
-        return None
-    if header['version'] != known:
-        raise ValueError(
-            f'{path} has version {header["version"]} of the format, this '
-            f'code reads version {known}'
-        )
-    if header.get('model') is not None:
-        check_model(header['model'], path)
-    return header
 
 
 def _separate(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:

@@ -10,11 +10,11 @@ from collections import Counter
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .coverage import Comparison, compare, describe_missing, likely_prefixes
 from .key_maps import to_ours
+from .log import say
 from .reading import read_weights
 
 __all__ = ['load_weights']
@@ -78,7 +78,7 @@ def load_weights(
         found = to_ours(found, origin)
     found = _behind_prefix(module, found, prefix, notes)
     for note in notes:
-        print_log(f'{path}: {note}', logger='current')
+        say(f'{path}: {note}')
     found = {
         name: tensor
         for name, tensor in found.items()
@@ -86,7 +86,7 @@ def load_weights(
     }
     try:
         _adapt(module, found, source_grid)
-    except ValueError as error:
+    except (AssertionError, ValueError) as error:
         raise ValueError(f'{path}: {error}') from error
     comparison = compare(module, found, ignore)
     _check(comparison, module, path, prefix, min_coverage, found)
@@ -127,10 +127,13 @@ def _behind_prefix(
 def _adapt(module: nn.Module, found: StateDict, source_grid) -> None:
     """Let each submodule fit the weights to itself, in place."""
     for path, part in module.named_modules():
+        prefix = f'{path}.' if path else ''
         # Of the class: a wrapper may pass attributes of its content on.
         if not hasattr(type(part), 'adapt_state_dict'):
+            # The hosts' ViTs do it in the hooks of load_state_dict.
+            for hook in part._load_state_dict_pre_hooks.values():
+                hook(found, prefix, {}, True, [], [], [])
             continue
-        prefix = f'{path}.' if path else ''
         if source_grid is not None and f'{prefix}pos_embed' in found:
             found[f'{prefix}pos_embed_grid'] = torch.tensor(source_grid)
         part.adapt_state_dict(found, prefix)
@@ -175,20 +178,13 @@ def _check(
 
 def _report(comparison: Comparison, module: nn.Module, path: str) -> None:
     name = type(module).__name__
-    print_log(
-        f'{path}: loaded {comparison.coverage:.1%} of the bytes of {name}',
-        logger='current',
-    )
+    say(f'{path}: loaded {comparison.coverage:.1%} of the bytes of {name}')
     if comparison.harmless:
         names = comparison.harmless
-        print_log(
-            f'{path}: not needed by {name} ({len(names)}): {names[:9]}',
-            logger='current',
-        )
+        say(f'{path}: not needed by {name} ({len(names)}): {names[:9]}')
     if comparison.missing:
-        print_log(
+        say(
             f'{path}: {describe_missing(comparison.missing)}; they keep '
             'their present values',
-            logger='current',
-            level=logging.WARNING,
+            logging.WARNING,
         )

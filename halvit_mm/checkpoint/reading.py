@@ -7,11 +7,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from mmengine.logging import print_log
 from torch import Tensor
 
 from ..compat.checkpoints import allow_mmengine_checkpoints
-from .files import HEADER_KEY, Header, load_content, not_plain_message
+from .files import load_content, not_plain_message
+from .header import HEADER_KEY, Header
+from .log import say
 from .packing import unpack
 
 __all__ = ['Weights', 'read_state_dict', 'read_weights']
@@ -90,7 +91,7 @@ def read_weights(
     if others:
         notes.append(f'no tensors, left out ({len(others)}): {others[:5]}')
     if header is not None and header['format'] == 'fips':
-        tensors = unpack(tensors, header['shapes'])
+        tensors = unpack(tensors, header.get('shapes') or {})
     return Weights(_without_wrappers(tensors, notes), header, notes)
 
 
@@ -108,7 +109,7 @@ def read_state_dict(path: str) -> StateDict:
     """
     weights = read_weights(path)
     for note in weights.notes:
-        print_log(f'{path}: {note}', logger='current')
+        say(f'{path}: {note}')
     return weights.state_dict
 
 

@@ -11,13 +11,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from torch import Tensor, nn
 
-from ..checkpoint.files import (
-    Header,
-    host_meta,
-    load_content,
-    read_header,
-    save_weights,
-)
+from ..checkpoint.files import load_content, read_header, save_weights
+from ..checkpoint.header import Header, host_meta
 from ..checkpoint.packing import pack, unpack
 from .fips import Structure, attach_structure
 from .parametrization import factors

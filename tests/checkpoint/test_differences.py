@@ -173,13 +173,14 @@ def test_a_file_without_its_tying_loads_and_says_so(tmp_path, said):
     build(HaLViT).load_state_dict(state)  # strictly, too
 
 
-def test_a_part_of_a_model_adapts_its_own_weights(tmp_path):
+@pytest.mark.parametrize('cls', [PlainViT, VisionTransformer])
+def test_a_part_of_a_model_adapts_its_own_weights(cls, tmp_path):
     """As the backbone of a detector does, at another size."""
     theirs, ours = (
-        torch.nn.ModuleDict(dict(backbone=randomise(build(PlainViT, **size))))
+        torch.nn.ModuleDict(dict(backbone=randomise(build(cls, **size))))
         for size in (dict(), dict(img_size=(48, 64)))
     )
     assert load(theirs.state_dict(), tmp_path, ours, min_coverage=1.0) == 1.0
-    same = build(PlainViT, img_size=(48, 64))
+    same = build(cls, img_size=(48, 64))
     same.load_state_dict(theirs.backbone.state_dict())
     assert torch.equal(ours.backbone.pos_embed, same.pos_embed)

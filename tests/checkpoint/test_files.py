@@ -103,6 +103,14 @@ def test_a_later_version_is_refused(tmp_path):
             read(path)
 
 
+@pytest.mark.parametrize('text', ['', '[]', '{}', 'null'])
+def test_a_damaged_header_is_refused_by_name(text, tmp_path):
+    path = tmp_path / 'file.safetensors'
+    save_file(dict(a=torch.ones(3)), path, {'halvit_mm': text})
+    with pytest.raises(ValueError, match='file.safetensors: its header is da'):
+        read_state_dict(path)
+
+
 def test_the_name_decides_the_format(tmp_path):
     with pytest.raises(ValueError, match=r'file.npz: .* ends in one of'):
         save_weights(tmp_path / 'file.npz', dict(a=torch.ones(3)))

@@ -1,6 +1,8 @@
 """Compressed files: lossless, as small as promised, refused when damaged."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -162,3 +164,16 @@ def test_the_same_model_gives_the_same_bytes(compressed):
     for _ in range(3):
         save_compressed(model, structures, path)
         assert path.read_bytes() == before
+
+
+def test_no_host_is_needed(compressed):
+    _, _, path = compressed
+    code = (
+        'import sys\n'
+        "sys.modules['mmengine'] = None\n"
+        'from halvit_mm.compression import read_compressed\n'
+        f'print(len(read_compressed({str(path)!r}).structures))'
+    )
+    command = [sys.executable, '-c', code]
+    output = subprocess.run(command, capture_output=True, text=True)
+    assert output.stdout.strip() == str(len(GROUPS)), output.stderr
