@@ -1,0 +1,141 @@
+"""Training and testing, for detection and classification alike."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Dict, Optional, Sequence
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import master_only
+from mmengine.model import is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..checkpoint import load_weights
+from ..compression import convert, factors, is_compressed_file
+from .coco_summary import coco_summary, print_coco_summary
+
+__all__ = ['build_runner', 'test', 'train']
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config, its process group started where needed.
+
+    Args:
+        cfg: From :func:`halvit_mm.apis.load_config`.
+
+    Returns:
+        mmengine's runner.
+
+    Raises:
+        ValueError: If the launcher needs GPUs and there are none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if cfg.launcher in ('slurm', 'mpi') and not has_gpu:
+        raise ValueError(
+            f'--launcher {cfg.launcher} needs GPUs; on CPUs use '
+            'tools/dist_train.sh'
+        )
+    if cfg.launcher == 'pytorch' and not has_gpu:
+        # mmengine's launcher asks for a GPU before it starts any backend.
+        if not dist.is_initialized():
+            dist.init_process_group('gloo')
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def train(cfg: Config) -> Runner:
+    """Train a model.
+
+    Args:
+        cfg: From :func:`halvit_mm.apis.load_config`.
+
+    Returns:
+        The runner, after training.
+    """
+    runner = build_runner(cfg)
+    runner.train()
+    return runner
+
+
+def test(
+    cfg: Config,
+    checkpoint: str,
+    amp: Optional[str] = None,
+    execution: Optional[str] = None,
+) -> Dict[str, float]:
+    """Evaluate a checkpoint on the test set.
+
+    For COCO the detections are kept in ``<work_dir>/results.*.json`` and a
+    table of their AP is printed, not rounded to three decimals as the host's.
+
+    Args:
+        cfg: From :func:`halvit_mm.apis.load_config`.
+        checkpoint: File of the whole model, or a compressed one.
+        amp: ``'fp16'``, ``'bf16'`` or None.
+        execution: Of a compressed backbone, one of
+            :data:`halvit_mm.compression.EXECUTIONS`; None keeps its products
+            between calls, which is as fast as ``'materialize'``.
+
+    Returns:
+        Metric -> value as the host gives it.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is not one of this model, or has no such execution.
+    """
+    # The runner's own loader would pass over differences.
+    cfg.load_from, cfg.resume = None, False
+    evaluator = cfg.get('test_evaluator')
+    is_coco = isinstance(evaluator, dict) and evaluator.type.endswith(
+        'CocoMetric'
+    )
+    if is_coco:
+        evaluator.setdefault('outfile_prefix', f'{cfg.work_dir}/results')
+    runner = build_runner(cfg)
+    model = runner.model
+    model = model.module if is_model_wrapper(model) else model
+    is_compressed = is_compressed_file(Path(checkpoint)) or execution
+    if is_compressed and not any(factors(model)):
+        raise ValueError(
+            f'the config is not of a compressed model, as {checkpoint} is to '
+            'be: take the config.py beside the compressed file'
+        )
+    load_weights(model, checkpoint, min_coverage=1.0)
+    if execution:
+        convert(model.backbone.inner, execution)
+    if amp:
+        dtype = dict(fp16=torch.float16, bf16=torch.bfloat16)[amp]
+        device_type = torch.device(get_device()).type
+        autocast = partial(torch.autocast, device_type, dtype)
+        runner.model.test_step = autocast()(runner.model.test_step)
+    metrics = runner.test()
+    if is_coco and not evaluator.get('format_only'):
+        classes = runner.test_dataloader.dataset.metainfo['classes']
+        _report_coco(cfg, evaluator, classes)
+    return metrics
+
+
+@master_only
+def _report_coco(cfg: Config, evaluator, classes: Sequence[str]) -> None:
+    kinds = evaluator.get('metric', 'bbox')
+    rcnn = cfg.model.get('test_cfg', {}).get('rcnn', {})
+    max_dets = rcnn.get('max_per_img', 100)
+    summary = {
+        kind: coco_summary(
+            evaluator.ann_file,
+            f'{evaluator.outfile_prefix}.{kind}.json',
+            kind,
+            max_dets,
+            classes,
+        )
+        for kind in ([kinds] if isinstance(kinds, str) else kinds)
+        if kind in ('bbox', 'segm')
+    }
+    print_coco_summary(summary, max_dets)
+    path = Path(cfg.work_dir) / 'coco_summary.json'
+    path.write_text(json.dumps(summary, indent=2))
