@@ -5,7 +5,16 @@ import re
 import statistics
 import time
 from pathlib import Path
-from typing import Callable, Dict, Hashable, Iterator, List, Sequence, Union
+from typing import (
+    Callable,
+    Dict,
+    Hashable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Union,
+)
 
 import torch
 
@@ -117,11 +126,14 @@ def time_in_turns(
     return {name: statistics.median(times) for name, times in turns.items()}
 
 
-def device_name(device: Union[str, torch.device] = 'cpu') -> str:
+def device_name(
+    device: Union[str, torch.device] = 'cpu', threads: Optional[int] = None
+) -> str:
     """Name the hardware that a time belongs to.
 
     Args:
         device: The device that does the work.
+        threads: Threads on a CPU, by default those of this process.
 
     Returns:
         The model of the GPU, or that of the CPU with the vector instructions
@@ -133,7 +145,7 @@ def device_name(device: Union[str, torch.device] = 'cpu') -> str:
     text = info.read_text() if info.is_file() else ''
     found = re.search(r'model name\s*: (.*)', text)
     name = found[1] if found else platform.processor() or platform.machine()
-    threads = torch.get_num_threads()
+    threads = threads or torch.get_num_threads()
     return (
         f'{name}, {torch.backends.cpu.get_cpu_capability()}, '
         f'{threads} thread{"s" * (threads > 1)}'

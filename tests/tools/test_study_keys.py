@@ -9,9 +9,7 @@ import json
 
 import pytest
 import yaml
-
-from halvit_mm.apis.compress import CompressionStudy
-from halvit_mm.apis.study import Study
+from study import Study
 
 from .conftest import ROOT
 
@@ -64,7 +62,7 @@ def test_compressions(name, num_runs, digest, tmp_path):
             dict(content, checkpoint=str(checkpoint)), sort_keys=False
         )
     )
-    runs = CompressionStudy.load(path).runs
+    runs = Study.load(path).runs
     keys = [run.key for run in runs]
     assert len(set(keys)) == num_runs
     assert hashlib.sha256(' '.join(keys).encode()).hexdigest()[:16] == digest
