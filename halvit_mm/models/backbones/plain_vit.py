@@ -8,15 +8,17 @@ pretrained weights that are counted when they are loaded.
 from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed, to_2tuple
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
 from ..layers import GELU_FORMS, EncoderLayer
+from ..layers.window import is_dynamic
 from .pretrained import PretrainedBackbone
 
 __all__ = ['PlainViT']
@@ -175,10 +177,6 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
         """Fill ``self.layers``. Args: layer_cfgs: Arguments of each layer."""
         self.layers = ModuleList(self.layer_cls(**cfg) for cfg in layer_cfgs)
 
-    def _shared_with(self, index: int) -> Tuple[nn.Module, ...]:
-        """What a layer is handed beside its input: nothing here."""
-        return ()
-
     @classmethod
     def _check_arch(cls, arch) -> Dict[str, int]:
         if isinstance(arch, str):
@@ -274,6 +272,27 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
             )
         return side, side
 
+    def _pos_embed_for(self, hw: Tuple[int, int]) -> Tensor:
+        """Interpolate the position embeddings to a grid of tokens."""
+        if not is_dynamic(hw):
+            return resize_pos_embed(
+                self.pos_embed,
+                self.patch_resolution,
+                hw,
+                self.interpolate_mode,
+                self.num_extra_tokens,
+            )
+        # Whether it is the grid that was learnt cannot be asked here.
+        extra = self.pos_embed[:, : self.num_extra_tokens]
+        grid = self.pos_embed[:, self.num_extra_tokens :].mT.float()
+        grid = F.interpolate(
+            grid.unflatten(2, self.patch_resolution),
+            size=hw,
+            mode=self.interpolate_mode,
+            align_corners=False,
+        )
+        return torch.cat((extra, grid.flatten(2).mT.to(extra)), dim=1)
+
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """Extract features.
 
@@ -290,22 +309,17 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
         _check_multiple(x.shape[2:], self.patch_size)
         x, hw = self.patch_embed(x)
         if self.cls_token is not None:
-            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
-        pos_embed = resize_pos_embed(
-            self.pos_embed,
-            self.patch_resolution,
-            hw,
-            self.interpolate_mode,
-            self.num_extra_tokens,
-        )
+            x = torch.cat(
+                (self.cls_token.expand(x.shape[0], -1, -1), x), dim=1
+            )
+        pos_embed = self._pos_embed_for(hw)
         x = self.pre_norm(self.drop_after_pos(x + pos_embed))
         outs = []
         for i, layer in enumerate(self.layers):
-            args = (x, hw, *self._shared_with(i))
             if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(layer, *args, use_reentrant=False)
+                x = checkpoint(layer, x, hw, use_reentrant=False)
             else:
-                x = layer(*args)
+                x = layer(x, hw)
             if i == self.num_layers - 1 and self.final_norm:
                 x = self.ln1(x)
             if i in self.out_indices:
