@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from halvit_mm import ops
 from halvit_mm.engine import GraphedForward
-from halvit_mm.models.layers import prepare
+from halvit_mm.models.layers import pack_weights
 
 from .cases import Case
 from .hoisted import HoistedEncoderLayer
@@ -127,7 +127,7 @@ class _Graphed(nn.Module):
 
 
 def _prepare(case: Case, module: nn.Module) -> nn.Module:
-    prepare(module, case.torch_dtype)
+    pack_weights(module, case.torch_dtype)
     return module
 
 
@@ -170,14 +170,14 @@ VARIANTS = {
         )
         for impl, where in enumerate(('by a kernel', 'in the product'))
     },
-    'prepared': Variant(
+    'packed': Variant(
         'the operators, weights cast and packed before',
         context=ops.use,
         change=_prepare,
         inference_only=True,
     ),
     'graph': Variant(
-        'prepared, as a CUDA graph',
+        'packed, as a CUDA graph',
         context=ops.use,
         change=_graph,
         inference_only=True,
