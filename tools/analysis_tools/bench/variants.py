@@ -126,13 +126,13 @@ class _Graphed(nn.Module):
         return self.graphed(*inputs)
 
 
-def _prepare(case: Case, module: nn.Module) -> nn.Module:
+def _pack(case: Case, module: nn.Module) -> nn.Module:
     pack_weights(module, case.torch_dtype)
     return module
 
 
 def _graph(case: Case, module: nn.Module) -> nn.Module:
-    encoder = _prepare(case, module).get_submodule(case.encoder)
+    encoder = _pack(case, module).get_submodule(case.encoder)
     graphed = _Graphed(encoder).eval()
     if not case.encoder:
         return graphed
@@ -170,14 +170,14 @@ VARIANTS = {
         )
         for impl, where in enumerate(('by a kernel', 'in the product'))
     },
-    'packed': Variant(
+    'prepared': Variant(
         'the operators, weights cast and packed before',
         context=ops.use,
-        change=_prepare,
+        change=_pack,
         inference_only=True,
     ),
     'graph': Variant(
-        'packed, as a CUDA graph',
+        'prepared, as a CUDA graph',
         context=ops.use,
         change=_graph,
         inference_only=True,
