@@ -170,14 +170,14 @@ VARIANTS = {
         )
         for impl, where in enumerate(('by a kernel', 'in the product'))
     },
-    'packed': Variant(
+    'prepared': Variant(
         'the operators, weights cast and packed before',
         context=ops.use,
         change=_prepare,
         inference_only=True,
     ),
     'graph': Variant(
-        'packed, as a CUDA graph',
+        'packed weights, as a CUDA graph',
         context=ops.use,
         change=_graph,
         inference_only=True,
