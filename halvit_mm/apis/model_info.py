@@ -8,8 +8,6 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import (
@@ -20,6 +18,7 @@ from torch.utils.flop_counter import (
 
 from ..compression import SharedBase, factors
 from .fake_data import fake_batch, image_size
+from .table import Table
 
 __all__ = [
     'PartInfo',
@@ -214,25 +213,15 @@ def print_model_info(
         size: Height and width in pixels.
         rows: To print.
     """
-    table = Table(title=f'{title}, one image of {size[0]} x {size[1]}')
-    for column in (
-        'part',
-        'stored parameters',
-        'effective parameters',
-        'file MB',
-        'multiply-adds G',
-        'with attention G',
-    ):
-        table.add_column(
-            column, justify='left' if not table.columns else 'right'
-        )
-    for row in rows:
-        table.add_row(
-            row.name,
-            f'{row.stored:,}',
-            f'{row.effective:,}',
-            f'{row.megabytes:.1f}',
-            f'{row.macs / 1e9:.2f}',
-            f'{(row.macs + row.attention_macs) / 1e9:.2f}',
-        )
-    Console(width=110).print(table)
+    cells = [
+        {
+            'part': row.name,
+            'stored parameters': f'{row.stored:,}',
+            'effective parameters': f'{row.effective:,}',
+            'file MB': f'{row.megabytes:.1f}',
+            'multiply-adds G': f'{row.macs / 1e9:.2f}',
+            'with attention G': f'{(row.macs + row.attention_macs) / 1e9:.2f}',
+        }
+        for row in rows
+    ]
+    Table(cells, f'{title}, one image of {size[0]} x {size[1]}').print()

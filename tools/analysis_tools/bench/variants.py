@@ -126,13 +126,13 @@ class _Graphed(nn.Module):
         return self.graphed(*inputs)
 
 
-def _prepare(case: Case, module: nn.Module) -> nn.Module:
+def _pack(case: Case, module: nn.Module) -> nn.Module:
     pack_weights(module, case.torch_dtype)
     return module
 
 
 def _graph(case: Case, module: nn.Module) -> nn.Module:
-    encoder = _prepare(case, module).get_submodule(case.encoder)
+    encoder = _pack(case, module).get_submodule(case.encoder)
     graphed = _Graphed(encoder).eval()
     if not case.encoder:
         return graphed
@@ -173,7 +173,7 @@ VARIANTS = {
     'prepared': Variant(
         'the operators, weights cast and packed before',
         context=ops.use,
-        change=_prepare,
+        change=_pack,
         inference_only=True,
     ),
     'graph': Variant(
