@@ -7,9 +7,9 @@ from .export import (
     is_compressed_file,
     load_compressed,
     read_compressed,
+    read_structures,
     save_compressed,
 )
-from .files import written_whole
 from .fips import (
     EXECUTIONS,
     Decomposition,
@@ -52,9 +52,9 @@ __all__ = [
     'passes_of',
     'prepare',
     'read_compressed',
+    'read_structures',
     'save_compressed',
     'scopes_of',
     'structure_of',
     'tied_layers',
-    'written_whole',
 ]

@@ -13,8 +13,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..checkpoint.files import atomic_write
 from .activations import ActivationStore, capture
-from .files import written_whole
 from .parametrization import NamedFactor, factors
 from .schedulers import cosine
 from .sparsifiers import Sparsifier, build_sparsifier, prune, scopes_of
@@ -291,7 +291,7 @@ class _Pass:
             state['optimizer'] = optimizer.state_dict()
         else:
             state['errors'] = errors
-        with written_whole(self.path) as part:
+        with atomic_write(self.path) as part:
             torch.save(state, part)
 
     def load(self) -> Optional[dict]:

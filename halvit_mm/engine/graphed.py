@@ -57,8 +57,8 @@ class GraphedForward:
 
     * A change in place is seen by the next call (an optimiser's step,
       ``load_state_dict``).
-    * Packed copies (:func:`halvit_mm.models.layers.prepare`) that are made
-      or dropped, of whatever model, let all graphs be recorded anew.
+    * Packed copies (:func:`halvit_mm.models.pack_weights`) that are made or
+      dropped, of whatever model, let all graphs be recorded anew.
       ``train()``, ``load_state_dict()`` and moves drop them.
     * Tensors that are replaced (``module.to()``, ``p.data = ...``) are not
       seen, nor are another choice of operators or changed hooks:
@@ -106,7 +106,7 @@ class GraphedForward:
         self.num_warmup = num_warmup
         self._graphs: Dict[Tuple, CapturedForward] = {}
         self._told = False
-        self._weights_count = ops.weights_count()
+        self._graphs_version = ops.graphs_version()
 
     @property
     def num_graphs(self) -> int:
@@ -133,8 +133,8 @@ class GraphedForward:
                 a GPU.
         """
         self._check(inputs)
-        if self._weights_count != ops.weights_count():
-            self._weights_count = ops.weights_count()
+        if self._graphs_version != ops.graphs_version():
+            self._graphs_version = ops.graphs_version()
             self.reset()
         key = self._key(inputs)
         captured = self._graphs.get(key)

@@ -1,15 +1,24 @@
 """Models; importing this package fills the registry."""
 
-from .backbones import HaLViT, PlainViT
-from .layers import prepare, unprepare
+from .backbones import (
+    GroupedMLPViT,
+    HaLViT,
+    PlainViT,
+    SharedHaLViT,
+    TiedResNet,
+)
+from .layers import pack_weights, unpack_weights
 from .necks import SimpleFPN
 from .wrappers import CompressedBackbone
 
 __all__ = [
     'CompressedBackbone',
+    'GroupedMLPViT',
     'HaLViT',
     'PlainViT',
+    'SharedHaLViT',
     'SimpleFPN',
-    'prepare',
-    'unprepare',
+    'TiedResNet',
+    'pack_weights',
+    'unpack_weights',
 ]

@@ -9,10 +9,10 @@ from .checks import compute_dtype, without_autocast
 from .extension import backend, backend_reason, use
 from .flops import jit_handles
 from .packed import (
-    note_new_weights,
+    graphs_version,
+    invalidate_graphs,
     pack_qkv,
     packed_qkv,
-    weights_count,
 )
 from .tied_projection import (
     add_layer_norm,
@@ -31,13 +31,13 @@ __all__ = [
     'compute_dtype',
     'jit_handles',
     'layer_norm',
-    'note_new_weights',
+    'invalidate_graphs',
     'pack_qkv',
     'packed_qkv',
     'tied_ffn',
     'tied_out',
     'tied_qkv',
     'use',
-    'weights_count',
+    'graphs_version',
     'without_autocast',
 ]

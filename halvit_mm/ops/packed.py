@@ -14,24 +14,24 @@ from .fallback.products import product_dtype
 from .routing import uses_definition
 from .schemas import NAMESPACE
 
-__all__ = ['note_new_weights', 'pack_qkv', 'packed_qkv', 'weights_count']
+__all__ = ['invalidate_graphs', 'pack_qkv', 'packed_qkv', 'graphs_version']
 
 _ops = getattr(torch.ops, NAMESPACE)
-_weights_count = 0
+_graphs_version = 0
 
 
-def note_new_weights() -> None:
+def invalidate_graphs() -> None:
     """Say that packed weights were made or dropped."""
-    global _weights_count
-    _weights_count += 1
+    global _graphs_version
+    _graphs_version += 1
 
 
-def weights_count() -> int:
+def graphs_version() -> int:
     """How often packed weights were made or dropped in this process.
 
     Whoever keeps addresses of packed weights compares it.
     """
-    return _weights_count
+    return _graphs_version
 
 
 def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:

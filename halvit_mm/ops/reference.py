@@ -46,7 +46,7 @@ def add_layer_norm(
                 -1, *[1] * (delta.dim() - 1)
             )
         residual = (residual + delta).to(residual.dtype)
-    y = F.layer_norm(residual, residual.shape[-1:], weight, bias, eps)
+    y = F.layer_norm(residual, weight.shape, weight, bias, eps)
     return residual, y
 
 

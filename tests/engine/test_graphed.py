@@ -9,7 +9,7 @@ from torch import nn
 from halvit_mm.engine import GraphedForward
 from halvit_mm.engine.graphed import CapturedForward
 from halvit_mm.models import HaLViT
-from halvit_mm.models.layers import prepare
+from halvit_mm.models.layers import pack_weights
 
 from ..helpers import build, randomise
 
@@ -101,7 +101,7 @@ def test_prepared_weights_are_recorded_anew():
     image = torch.randn(1, 3, 32, 32)
     for change, captures in (
         (lambda: None, 1),
-        (lambda: prepare(model, torch.float32), 2),
+        (lambda: pack_weights(model, torch.float32), 2),
         (lambda: None, 2),
         (lambda: model.load_state_dict(model.state_dict()), 3),
         (lambda: model.train().eval(), 3),  # nothing was left to drop
@@ -223,10 +223,10 @@ def backbone():
 @needs_gpu
 @pytest.mark.usefixtures('no_grad')
 @pytest.mark.parametrize('dtype', [None, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize('prepared', [False, True])
-def test_replay_equals_the_module(backbone, dtype, prepared):
-    if prepared:
-        prepare(backbone, dtype or torch.float32)
+@pytest.mark.parametrize('packed', [False, True])
+def test_replay_equals_the_module(backbone, dtype, packed):
+    if packed:
+        pack_weights(backbone, dtype or torch.float32)
     forward = GraphedForward(backbone)
     with torch.autocast('cuda', dtype=dtype, enabled=dtype is not None):
         for batch in (2, 1, 2):
@@ -253,7 +253,7 @@ def test_replay_sees_weights_that_change_in_place(backbone):
 @needs_gpu
 @pytest.mark.usefixtures('no_grad')
 def test_dropped_copies_are_not_replayed(backbone):
-    prepare(backbone, torch.bfloat16)
+    pack_weights(backbone, torch.bfloat16)
     forward = GraphedForward(backbone)
     image = torch.randn(1, 3, 32, 32, device='cuda')
     before = forward(image)

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ...checkpoint import check_coverage, read_state_dict
+from ...checkpoint import load_weights
 from ...compression import (
     EXECUTIONS,
     ActivationStore,
@@ -137,14 +137,7 @@ def load_original(cfg: Config, checkpoint: str) -> nn.Module:
         ValueError: If the checkpoint does not fit.
     """
     model = build_model(cfg)
-    weights = read_state_dict(checkpoint)
-    check_coverage(model, weights, checkpoint, min_coverage=1.0)
-    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
-    if unknown:
-        raise ValueError(
-            f'{checkpoint} does not fit: {len(unknown)} of its names are not '
-            f'known here, {unknown[:3]}'
-        )
+    load_weights(model, checkpoint, min_coverage=1.0)
     return model.eval()
 
 

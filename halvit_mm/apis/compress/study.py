@@ -9,7 +9,6 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 import yaml
 
 from ..config import load_config
-from ..run import test
 from ..study import (
     check_keys,
     device_name,
@@ -19,6 +18,7 @@ from ..study import (
     share_cores,
     slug,
 )
+from ..training import test
 from .checkpoint import compress_checkpoint
 from .run import compressed_config
 from .settings import FiPSSettings

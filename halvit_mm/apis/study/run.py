@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 from ...engine import PeakToFinalHook
 from ..config import load_config
 from ..model_info import count_parameters
-from ..run import train
+from ..training import train
 from .pending import device_name, run_in_process, run_pending, share_cores
 from .plan import Run, Study, digest_of
 

@@ -1,12 +1,37 @@
 """HaLViT: a plain ViT with half of the weights."""
 
+from functools import partial
 from typing import Optional
 
+import torch
+from mmengine.logging import print_log
+
 from ...registry import MODELS
-from ..layers import TiedEncoderLayer
+from ..layers import (
+    GainedFFN,
+    GainedSelfAttention,
+    ShiftedFFN,
+    ShiftedSignedFFN,
+    SignedFFN,
+    TiedEncoderLayer,
+    TiedFFN,
+    TiedSelfAttention,
+)
 from .plain_vit import PlainViT
 
 __all__ = ['HaLViT']
+
+# Name in a config -> the FFN, the FFN where hidden units are shifted, and
+# the attention. A new tying is a class and a row here.
+_TYINGS = {
+    'none': (TiedFFN, ShiftedFFN, TiedSelfAttention),
+    'signed': (SignedFFN, ShiftedSignedFFN, TiedSelfAttention),
+    'learnt': (GainedFFN, GainedFFN, GainedSelfAttention),
+    'learnt_signed': tuple(
+        partial(cls, signed_start=True)
+        for cls in (GainedFFN, GainedFFN, GainedSelfAttention)
+    ),
+}
 
 
 @MODELS.register_module()
@@ -19,7 +44,11 @@ class HaLViT(PlainViT):
     11,048,832 parameters and ``'medium'`` 43,331,328, without a head, at 224
     px with a cls token.
 
-    Args: As for :class:`PlainViT`, and
+    A buffer, ``variant``, tells checkpoints of different tyings apart, for
+    their parameters have the same names.
+
+    Args:
+        args, kwargs: As for :class:`PlainViT`.
         gain: What stands between both uses of the FFN's matrix: ``'none'``
             as in the paper; ``'signed'`` for HaLViT+-, our own step beyond
             it, where the second half of the hidden units counts negative
@@ -46,10 +75,62 @@ class HaLViT(PlainViT):
         hidden_shift: int = 0,
         **kwargs,
     ) -> None:
+        if out_gain == 'signed':
+            raise ValueError(
+                "out_gain='signed': fixed signs are for hidden units only"
+            )
+        for name in filter(None, (gain, out_gain)):
+            if name not in _TYINGS:
+                raise ValueError(
+                    f'gain={name!r}: choose one of {list(_TYINGS)}'
+                )
+        ffn_cls, shifted_cls, _ = _TYINGS[gain]
+        if hidden_shift:
+            ffn_cls = partial(shifted_cls, hidden_shift=hidden_shift)
         layer_cfgs = dict(
-            gain=gain,
-            out_gain=out_gain,
-            hidden_shift=hidden_shift,
+            ffn_cls=ffn_cls,
+            attn_cls=_TYINGS[gain if out_gain is None else out_gain][2],
             **(kwargs.pop('layer_cfgs', None) or {}),
         )
         super().__init__(*args, layer_cfgs=layer_cfgs, **kwargs)
+        ffns = [layer.ffn for layer in self.layers]
+        variant = getattr(ffns[0], 'variant', 'none') if ffns else 'none'
+        self.register_buffer('variant', _to_buffer(variant))
+
+    def adapt_state_dict(self, state_dict: dict, prefix: str = '') -> None:
+        """Fit a checkpoint of a ViT and check its tying, in place.
+
+        Args:
+            state_dict: Of a ViT; changed. Without a mark of its tying it is
+                taken for one of this model, which is said.
+            prefix: What this backbone's keys start with.
+
+        Raises:
+            ValueError: As for :class:`PlainViT`, and if the checkpoint is of
+                another tying.
+        """
+        super().adapt_state_dict(state_dict, prefix)
+        key, here = f'{prefix}variant', _to_text(self.variant)
+        if key in state_dict:
+            there = _to_text(state_dict[key])
+            if there != here:
+                raise ValueError(
+                    f'the checkpoint is of a HaLViT of the variant {there!r}, '
+                    f'this one is {here!r}: set gain and hidden_shift as in '
+                    'its training'
+                )
+        elif any(name.startswith(f'{prefix}layers.') for name in state_dict):
+            state_dict[key] = self.variant.clone()
+            print_log(
+                'the checkpoint does not say of which variant of HaLViT it '
+                f'is: taken for {here!r}, as this model',
+                logger='current',
+            )
+
+
+def _to_buffer(text: str) -> torch.Tensor:
+    return torch.tensor(list(text.encode().ljust(32)), dtype=torch.uint8)
+
+
+def _to_text(buffer: torch.Tensor) -> str:
+    return bytes(buffer.tolist()).decode().strip()

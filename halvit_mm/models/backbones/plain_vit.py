@@ -8,15 +8,15 @@ pretrained weights that are counted when they are loaded.
 from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from mmpretrain.models.backbones import VisionTransformer
-from mmpretrain.models.utils import resize_pos_embed, to_2tuple
-from torch import Tensor, nn
+from mmpretrain.models.utils import to_2tuple
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
 from ..layers import GELU_FORMS, EncoderLayer
+from .position_embeddings import PositionEmbeddings
 from .pretrained import PretrainedBackbone
 
 __all__ = ['PlainViT']
@@ -25,7 +25,7 @@ _ARCH_KEYS = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
 
 
 @MODELS.register_module()
-class PlainViT(PretrainedBackbone, VisionTransformer):
+class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
     """Untied ViT on the skeleton that HaLViT shares.
 
     With the default options it computes what mmpretrain's
@@ -60,7 +60,7 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
         kwargs: ``in_channels, final_norm, out_type, with_cls_token,
             interpolate_mode, patch_cfg, pre_norm, init_cfg`` of mmpretrain's
             ``VisionTransformer``. ``init_cfg=dict(type='Pretrained', ...)``
-            is served by :func:`halvit_mm.checkpoint.load_pretrained`.
+            is served by :func:`halvit_mm.checkpoint.load_weights`.
 
     Raises:
         ValueError: For an unknown arch, act or window index, sizes that do
@@ -136,6 +136,7 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
             **_without_padding(kwargs),
         )
         self.arch_settings = settings
+        self.mark_grid()
         self.patch_size = patch_size
         self.num_layers = settings['num_layers']
         self.out_indices = _check_indices(
@@ -174,10 +175,6 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
     def _build_layers(self, layer_cfgs: Sequence[dict]) -> None:
         """Fill ``self.layers``. Args: layer_cfgs: Arguments of each layer."""
         self.layers = ModuleList(self.layer_cls(**cfg) for cfg in layer_cfgs)
-
-    def _shared_with(self, index: int) -> Tuple[nn.Module, ...]:
-        """What a layer is handed beside its input: nothing here."""
-        return ()
 
     @classmethod
     def _check_arch(cls, arch) -> Dict[str, int]:
@@ -218,62 +215,6 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
             self._freeze_stages()
         return self
 
-    def _prepare_pos_embed(self, state_dict, prefix, *args, **kwargs) -> None:
-        # The hook that the base class registers for load_state_dict.
-        self.adapt_state_dict(state_dict, prefix)
-
-    def adapt_state_dict(self, state_dict: dict, prefix: str = '') -> None:
-        """Fit cls token and position embeddings of a checkpoint, in place.
-
-        A cls token that this model lacks is dropped; one that the checkpoint
-        lacks keeps its present value. Position embeddings are interpolated
-        from the checkpoint's grid, ours or a square one, to ours.
-
-        Args:
-            state_dict: Of a ViT; changed.
-            prefix: What this backbone's keys start with.
-
-        Raises:
-            ValueError: If the checkpoint's grid cannot be told.
-        """
-        key = f'{prefix}pos_embed'
-        if key not in state_dict:
-            return
-        cls_key = f'{prefix}cls_token'
-        source = state_dict[key]
-        num_extra = 1 if cls_key in state_dict else 0
-        extra, grid = source[:, :num_extra], source[:, num_extra:]
-        if self.cls_token is None:
-            state_dict.pop(cls_key, None)
-            extra = extra[:, :0]
-        elif not num_extra:
-            state_dict[cls_key] = self.cls_token.detach().clone()
-            extra = self.pos_embed.detach()[:, :1].to(source)
-        shape = self._grid_of(grid.shape[1])
-        if shape != tuple(self.patch_resolution):
-            print_log(
-                f'position embeddings: {shape} -> {self.patch_resolution}',
-                logger='current',
-            )
-            grid = resize_pos_embed(
-                grid, shape, self.patch_resolution, self.interpolate_mode, 0
-            )
-        state_dict[key] = torch.cat((extra, grid), dim=1)
-
-    def _grid_of(self, num_tokens: int) -> Tuple[int, int]:
-        height, width = self.patch_resolution
-        if num_tokens == height * width:
-            return height, width
-        side = round(num_tokens**0.5)
-        if side * side != num_tokens:
-            raise ValueError(
-                f'the checkpoint has {num_tokens} position embeddings: no '
-                f'square grid, nor {height} x {width} as here. Build the '
-                'backbone with the img_size of the checkpoint; the forward '
-                'pass interpolates to any other size'
-            )
-        return side, side
-
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """Extract features.
 
@@ -290,22 +231,17 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
         _check_multiple(x.shape[2:], self.patch_size)
         x, hw = self.patch_embed(x)
         if self.cls_token is not None:
-            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
-        pos_embed = resize_pos_embed(
-            self.pos_embed,
-            self.patch_resolution,
-            hw,
-            self.interpolate_mode,
-            self.num_extra_tokens,
-        )
+            x = torch.cat(
+                (self.cls_token.expand(x.shape[0], -1, -1), x), dim=1
+            )
+        pos_embed = self.pos_embed_for(hw)
         x = self.pre_norm(self.drop_after_pos(x + pos_embed))
         outs = []
         for i, layer in enumerate(self.layers):
-            args = (x, hw, *self._shared_with(i))
             if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(layer, *args, use_reentrant=False)
+                x = checkpoint(layer, x, hw, use_reentrant=False)
             else:
-                x = layer(*args)
+                x = layer(x, hw)
             if i == self.num_layers - 1 and self.final_norm:
                 x = self.ln1(x)
             if i in self.out_indices:

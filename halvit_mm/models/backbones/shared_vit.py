@@ -1,16 +1,19 @@
 """ViTs whose layers share weights with each other.
 
-What is shared is registered once, by the backbone, and handed to the layers
-as they are called.
+What is shared is registered once, by the backbone; the layers refer to it,
+see :mod:`halvit_mm.models.layers.sharing`.
 """
 
 from typing import Optional, Sequence, Tuple
 
-from mmengine.model import ModuleList
-from torch import nn
+import torch
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor
 
 from ...registry import MODELS
-from ..layers import FFNHolder, TiedEncoderLayer, keep_parameters
+from ..layers import EncoderLayer, TiedEncoderLayer, TiedLinear, init_ffn
+from ..layers.sharing import are_untouched, share
+from ..layers.tied_linear import tied_linear_in
 from .halvit import HaLViT
 from .plain_vit import PlainViT
 
@@ -18,10 +21,49 @@ __all__ = ['GroupedMLPViT', 'SharedHaLViT']
 
 
 class _SharingViT(PlainViT):
-    """What has to do with weights of several layers."""
+    """A ViT whose layers borrow modules from owners that it registers."""
+
+    def _share(self) -> None:
+        """Let all layers refer to what their owners have now."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> '_SharingViT':
+        """Set the mode; the layers' references are refreshed.
+
+        Args:
+            mode: True for training.
+
+        Returns:
+            The backbone.
+        """
+        self._share()
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Extract features.
+
+        A child that was replaced at its owner, by an adapter for example,
+        reaches the layers that borrow it.
+
+        Args:
+            x: As for :class:`PlainViT`.
+
+        Returns:
+            As for :class:`PlainViT`.
+        """
+        if not torch.compiler.is_compiling():
+            self._share()
+        return super().forward(x)
 
     def _last_user(self, name: str) -> Optional[int]:
-        """Args: name: Of a parameter. Returns: Index of a layer, or None."""
+        """Find the last layer that uses a parameter of several layers.
+
+        Args:
+            name: Name of the parameter in this backbone.
+
+        Returns:
+            Index of the layer, or None for a parameter of one layer.
+        """
         raise NotImplementedError
 
     def get_layer_depth(
@@ -52,7 +94,8 @@ class SharedHaLViT(_SharingViT, HaLViT):
     has 10,789,632 parameters (the paper prints 9.0 M, which its dimensions
     do not give: the matrices alone are 10,027,008).
 
-    Args: As for :class:`HaLViT`, and
+    Args:
+        args, kwargs: As for :class:`HaLViT`.
         share_vectors: Whether norms and biases are shared as well; without,
             every layer has its own (10,891,008 parameters).
 
@@ -65,23 +108,41 @@ class SharedHaLViT(_SharingViT, HaLViT):
         self.share_vectors = share_vectors
         super().__init__(*args, **kwargs)
 
-    def _is_own(self, name: str) -> bool:
-        """Whether each layer has a parameter of this name for itself."""
-        if name in ('attn.q.weight', 'attn.q.bias'):
-            return True
-        is_matrix = name in ('attn.kv.weight', 'ffn.tied.weight')
-        return not (is_matrix or self.share_vectors)
-
     def _build_layers(self, layer_cfgs: Sequence[dict]) -> None:
         super()._build_layers(layer_cfgs)
-        for layer in self.layers:
-            keep_parameters(layer, self._is_own)
-        shared = TiedEncoderLayer(**layer_cfgs[0])
-        self.shared = keep_parameters(shared, lambda n: not self._is_own(n))
-        self.shared.num_sharers = len(layer_cfgs)
+        self.shared = shared = TiedEncoderLayer(**layer_cfgs[0])
+        shared.num_sharers = len(layer_cfgs)
+        shared.attn.q.weight = shared.attn.q.bias = None  # each has its own
+        if not self.share_vectors:
+            matrices = (shared.attn.kv, shared.ffn.tied)
+            for module in shared.modules():
+                for name in list(module._parameters):
+                    if name != 'weight' or module not in matrices:
+                        module.register_parameter(name, None)
+            for layer in self.layers:
+                layer.attn.kv.share_matrix(shared.attn.kv)
+                layer.ffn.tied.share_matrix(shared.ffn.tied)
+        self._share()
 
-    def _shared_with(self, index: int) -> Tuple[nn.Module, ...]:
-        return (self.shared,)
+    def _share(self) -> None:
+        shared = self.shared
+        if not self.share_vectors:  # matrices are read through their owners
+            for name in ('attn.kv', 'ffn.tied'):
+                owner = shared.get_submodule(name)
+                if not are_untouched(TiedLinear.forward, owner):
+                    raise ValueError(
+                        f'shared.{name} gives its matrix only, it is never '
+                        'called: hooks and adapters go to the layers'
+                    )
+            return
+        for layer in self.layers:
+            for name in ('ln1', 'ln2', 'ffn'):
+                share(layer, name, shared)
+            for name in ('kv', 'gain'):
+                if name in shared.attn._modules:
+                    share(layer.attn, name, shared.attn)
+            q, owner = layer.attn.q, shared.attn.q
+            share(tied_linear_in(q), 'transposed', tied_linear_in(owner))
 
     def _last_user(self, name: str) -> Optional[int]:
         return self.num_layers - 1 if name.startswith('shared.') else None
@@ -96,6 +157,26 @@ class SharedHaLViT(_SharingViT, HaLViT):
         self.shared.eval().requires_grad_(False)
 
 
+class _SharedFFN(BaseModule):
+    """Owns the FFN that a group of layers borrows.
+
+    Args:
+        layer: The first layer of the group, which gives its FFN.
+        num_sharers: Layers of the group.
+    """
+
+    def __init__(self, layer: EncoderLayer, num_sharers: int) -> None:
+        super().__init__()
+        self.ffn = layer.ffn
+        self.ffn_init_scale = layer.ffn_init_scale
+        self.num_sharers = num_sharers
+
+    def init_weights(self) -> None:
+        """Initialise as an :class:`EncoderLayer` does."""
+        super().init_weights()
+        init_ffn(self.ffn, self.ffn_init_scale)
+
+
 @MODELS.register_module()
 class GroupedMLPViT(_SharingViT):
     """GroupedMLP: consecutive layers share one FFN.
@@ -105,7 +186,8 @@ class GroupedMLPViT(_SharingViT):
     parameters with a head of 1,000 classes. Its sibling ShallowMLP, an FFN
     of half the hidden width, is an ``arch`` of :class:`PlainViT`.
 
-    Args: As for :class:`PlainViT`, and
+    Args:
+        args, kwargs: As for :class:`PlainViT`.
         group_size: Layers that share one FFN.
 
     Raises:
@@ -125,16 +207,14 @@ class GroupedMLPViT(_SharingViT):
             )
         super()._build_layers(layer_cfgs)
         self.groups = ModuleList(
-            FFNHolder(layer.ffn, layer.ffn_init_scale)
+            _SharedFFN(layer, num_sharers=size)
             for layer in self.layers[::size]
         )
-        for group in self.groups:
-            group.num_sharers = size
-        for layer in self.layers:
-            layer.ffn = None
+        self._share()
 
-    def _shared_with(self, index: int) -> Tuple[nn.Module, ...]:
-        return (self.groups[index // self.group_size],)
+    def _share(self) -> None:
+        for i, layer in enumerate(self.layers):
+            share(layer, 'ffn', self.groups[i // self.group_size])
 
     def _last_user(self, name: str) -> Optional[int]:
         if not name.startswith('groups.'):

@@ -1,26 +1,34 @@
 """Layers: plain modules, known to no registry."""
 
+from .ablations import (
+    GainedFFN,
+    GainedSelfAttention,
+    ShiftedFFN,
+    ShiftedSignedFFN,
+)
 from .attention import SelfAttention, TiedSelfAttention
-from .encoder_layer import EncoderLayer, FFNHolder, TiedEncoderLayer
-from .gain import GAINS, LearntGain
-from .mlp import GELU_FORMS, TiedFFN
-from .prepared import PreparedModule, prepare, unprepare
-from .sharing import keep_parameters
+from .encoder_layer import EncoderLayer, TiedEncoderLayer
+from .mlp import GELU_FORMS, SignedFFN, TiedFFN, init_ffn
+from .packed import PackedModule, pack_weights, unpack_weights
+from .sharing import share
 from .tied_linear import TiedLinear
 
 __all__ = [
-    'GAINS',
     'GELU_FORMS',
     'EncoderLayer',
-    'FFNHolder',
-    'LearntGain',
-    'PreparedModule',
+    'GainedFFN',
+    'GainedSelfAttention',
+    'PackedModule',
     'SelfAttention',
+    'ShiftedFFN',
+    'ShiftedSignedFFN',
+    'SignedFFN',
     'TiedEncoderLayer',
     'TiedFFN',
     'TiedLinear',
     'TiedSelfAttention',
-    'keep_parameters',
-    'prepare',
-    'unprepare',
+    'init_ffn',
+    'pack_weights',
+    'share',
+    'unpack_weights',
 ]

@@ -3,8 +3,7 @@
 Shapes: B batch, T tokens, D width, h heads, d = D / h.
 """
 
-from abc import ABCMeta, abstractmethod
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +11,15 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
-from .gain import learnt_gain
-from .prepared import PreparedModule
-from .tied_linear import TiedLinear
+from .packed import PackedModule
+from .sharing import are_untouched
+from .tied_linear import TiedLinear, tied_linear_in
 from .window import window_padding_mask, window_partition, window_unpartition
 
 __all__ = ['SelfAttention', 'TiedSelfAttention']
 
 
-class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
+class _SelfAttentionBase(BaseModule):
     """What tied and untied attention have in common: all but projections.
 
     Args:
@@ -30,8 +29,8 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
         proj_drop_rate: Dropout of the output.
         window_size: Side of the windows in tokens, 0 for the whole grid.
         upcast_attention: Whether scores and weighted sums are computed in
-            float32 under autocast as well: steadier, more memory; on CPUs
-            also faster, where PyTorch's 16-bit backward pass is slow.
+            float32 under autocast as well: steadier, and more memory; faster
+            on CPUs, where PyTorch's 16-bit backward pass is slow.
 
     Raises:
         ValueError: If D is not divisible by h.
@@ -58,66 +57,28 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
         self.upcast_attention = upcast_attention
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
-    @abstractmethod
-    def project_qkv(
-        self, x: Tensor, shared: Optional[nn.Module]
-    ) -> Tuple[Optional[Tensor], ...]:
-        """Project the input.
-
-        Args:
-            x: (B, T, D).
-            shared: As for :meth:`forward`.
-
-        Returns:
-            q, k, v, each (B, T, D), and what :meth:`project_out` can use
-            again, or None.
-        """
-
-    @abstractmethod
-    def project_out(
-        self,
-        o: Tensor,
-        packed: Optional[Tensor],
-        shared: Optional[nn.Module],
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, hw: Tuple[int, int]
     ) -> Tensor:
-        """Project the heads' outputs.
+        """Attend with all heads, over the whole grid or in windows.
 
         Args:
-            o: (B, T, D).
-            packed: Last result of :meth:`project_qkv`.
-            shared: As for :meth:`forward`.
-
-        Returns:
-            (B, T, D).
-        """
-
-    def forward(
-        self,
-        x: Tensor,
-        hw: Tuple[int, int],
-        shared: Optional[nn.Module] = None,
-    ) -> Tensor:
-        """Attend.
-
-        Args:
-            x: (B, T, D); without prefix tokens where windows are used.
+            q, k, v: (B, T, D); without prefix tokens where windows are used.
             hw: The grid's height and width in tokens.
-            shared: A module of the same class that holds the weights which
-                this one has not.
 
         Returns:
-            (B, T, D).
+            The heads' outputs side by side, (B, T, D).
         """
-        B, T, D = x.shape
+        B, T, D = q.shape
         heads = (B, T, self.num_heads, D // self.num_heads)
-        *qkv, packed = self.project_qkv(x, shared)
-        q, k, v = (t.reshape(heads).transpose(1, 2) for t in qkv)
+        q = q.reshape(heads).transpose(1, 2)
+        k = k.reshape(heads).transpose(1, 2)
+        v = v.reshape(heads).transpose(1, 2)
         if self.window_size:
             o = self._attend_windows(q, k, v, hw)
         else:
             o = self._attend(q, k, v)
-        o = o.transpose(1, 2).reshape(B, T, D)
-        return self.proj_drop(self.project_out(o, packed, shared))
+        return o.transpose(1, 2).reshape(B, T, D)
 
     def _attend(self, q, k, v, mask=None) -> Tensor:
         dropout = self.attn_drop_rate if self.training else 0.0
@@ -137,7 +98,7 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
     def _attend_windows(self, q, k, v, hw) -> Tensor:
         # The projections ran before the cut, so that padding costs nothing
         # there; it is masked, so that results do not depend on it.
-        B = len(q)
+        B = q.shape[0]
         q, k, v = (
             window_partition(t, hw, self.window_size) for t in (q, k, v)
         )
@@ -151,8 +112,11 @@ class _SelfAttentionBase(BaseModule, metaclass=ABCMeta):
 class SelfAttention(_SelfAttentionBase):
     """Untied attention with the parameter names of mmpretrain's ViT.
 
-    Args: As for the base class, and
+    Args:
+        embed_dims: D.
+        num_heads: h, a divisor of D.
         qkv_bias: Whether q, k and v have biases.
+        kwargs: As for the base class.
     """
 
     def __init__(
@@ -162,85 +126,92 @@ class SelfAttention(_SelfAttentionBase):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def project_qkv(
-        self, x: Tensor, shared: Optional[nn.Module]
-    ) -> Tuple[Optional[Tensor], ...]:
-        """Args: x: (B, T, D). Returns: q, k, v, each (B, T, D), and None."""
-        return *self.qkv(x).chunk(3, dim=-1), None
+    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
+        """Apply attention.
 
-    def project_out(
-        self,
-        o: Tensor,
-        packed: Optional[Tensor],
-        shared: Optional[nn.Module],
-    ) -> Tensor:
-        """Args: o: (B, T, D). Returns: (B, T, D)."""
-        return self.proj(o)
+        Args:
+            x: (B, T, D).
+            hw: The grid's height and width in tokens.
+
+        Returns:
+            (B, T, D).
+        """
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj_drop(self.proj(self.attend(q, k, v, hw)))
 
 
-class TiedSelfAttention(PreparedModule, _SelfAttentionBase):
+class TiedSelfAttention(PackedModule, _SelfAttentionBase):
     """HaLViT's attention: two square matrices instead of four (Sec. 3.1).
 
     ``q`` holds ``Wq`` with the biases of the query and of the output, ``kv``
     holds ``Wkv`` with the biases of key and value.
 
-    Args: As for the base class, and
+    Args:
+        embed_dims: D.
+        num_heads: h, a divisor of D.
         qkv_bias: Whether q, k and v have biases.
-        gain: One of :data:`.gain.GAINS`; what is not learnt leaves attention
-            as it is.
+        kwargs: As for the base class.
     """
 
     def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        qkv_bias: bool = True,
-        gain: str = 'none',
-        **kwargs,
+        self, embed_dims: int, num_heads: int, qkv_bias: bool = True, **kwargs
     ) -> None:
         super().__init__(embed_dims, num_heads, **kwargs)
-        self.gain = learnt_gain(embed_dims, gain)
         self.q = TiedLinear(embed_dims, embed_dims, bias=qkv_bias)
         self.kv = TiedLinear(
             embed_dims, embed_dims, bias=qkv_bias, transposed_bias=qkv_bias
         )
 
+    def tied_linears(self) -> List[nn.Module]:
+        """Return the two layers whose weights are packed."""
+        return [self.q, self.kv]
+
     def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """``[Wq; Wkv; Wkv^T]``, their biases, the output's and its gain."""
-        wq, bq, bo = self.q.weights()
-        wkv, bk, bv = self.kv.weights()
+        """Cast ``[Wq; Wkv; Wkv^T]``, their biases and the output's.
+
+        Args:
+            dtype: Data type of the copy.
+
+        Returns:
+            Packed tensors by name.
+        """
+        biases = (self.q.bias, self.kv.bias, self.kv.transposed.bias)
+        has_bias = biases[0] is not None
         return dict(
-            qkv_weight=ops.pack_qkv(wq, wkv, dtype),
-            qkv_bias=None if bq is None else torch.cat((bq, bk, bv)).to(dtype),
-            out_bias=bo.to(dtype),
-            gain=None if self.gain is None else self.gain().to(dtype),
+            qkv_weight=ops.pack_qkv(self.q.weight, self.kv.weight, dtype),
+            qkv_bias=torch.cat(biases).to(dtype) if has_bias else None,
+            out_bias=self.q.transposed.bias.to(dtype),
         )
 
-    def project_qkv(
-        self, x: Tensor, shared: Optional[nn.Module]
-    ) -> Tuple[Optional[Tensor], ...]:
-        """Args: x: (B, T, D). Returns: q, k, v, and the cast matrices."""
-        if prepared := self.prepared_weights:
-            packed = prepared['qkv_weight']
-            return *ops.packed_qkv(x, packed, prepared['qkv_bias']), packed
-        wq, bq, _ = self.q.weights(shared and shared.q)
-        wkv, bk, bv = self.kv.weights(shared and shared.kv)
-        return ops.tied_qkv(x, wq, wkv, bq, bk, bv)
+    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
+        """Apply attention.
 
-    def project_out(
-        self,
-        o: Tensor,
-        packed: Optional[Tensor],
-        shared: Optional[nn.Module],
-    ) -> Tensor:
-        """Args: o: (B, T, D); packed: cast matrices. Returns: (B, T, D)."""
-        if prepared := self.prepared_weights:
-            wq = packed[: self.q.out_features]
-            with ops.without_autocast(o):
-                # autocast may have cast inside the attention
-                return ops.tied_out(
-                    o.to(wq.dtype), wq, prepared['out_bias'], prepared['gain']
-                )
-        wq, _, bias = self.q.weights(shared and shared.q)
-        gain = self.gain and self.gain(shared and shared.gain)
-        return ops.tied_out(o, wq, bias, gain, packed=packed)
+        Args:
+            x: (B, T, D).
+            hw: The grid's height and width in tokens.
+
+        Returns:
+            (B, T, D).
+        """
+        q, kv = self.q, self.kv
+        if packed := self.packed and self.packed_weights:
+            y = self._attend_packed(x, hw, **packed)
+        elif are_untouched(TiedLinear.forward, q, kv):
+            wq = q.weight  # read once: it may be parametrized
+            *qkv, cast = ops.tied_qkv(
+                x, wq, kv.weight, q.bias, kv.bias, kv.transposed.bias
+            )
+            o = self.attend(*qkv, hw)
+            y = ops.tied_out(o, wq, q.transposed.bias, packed=cast)
+        else:
+            v = tied_linear_in(kv).forward_transposed
+            o = self.attend(q(x), kv(x), v(x), hw)
+            y = tied_linear_in(q).forward_transposed(o)
+        return self.proj_drop(y)
+
+    def _attend_packed(self, x, hw, qkv_weight, qkv_bias, out_bias) -> Tensor:
+        o = self.attend(*ops.packed_qkv(x, qkv_weight, qkv_bias), hw)
+        wq = qkv_weight[: self.q.out_features]
+        with ops.without_autocast(o):
+            # autocast may have cast inside the attention
+            return ops.tied_out(o.to(wq.dtype), wq, out_bias)

@@ -1,66 +1,19 @@
 """The pre-norm encoder layer, untied or tied; they differ in nothing else."""
 
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks import DropPath
-from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
 from .attention import SelfAttention, TiedSelfAttention
-from .mlp import GELU_FORMS, TiedFFN
-from .sharing import norm_weights
-from .tied_linear import TiedLinear
+from .mlp import TiedFFN, init_ffn, untied_ffn
+from .sharing import are_untouched, owns
 
-__all__ = ['EncoderLayer', 'FFNHolder', 'TiedEncoderLayer']
-
-
-def _init_ffn(ffn: nn.Module, scale: float) -> None:
-    """As mmpretrain's: Xavier matrices, scaled, and small biases."""
-    for module in ffn.modules():
-        if not isinstance(module, nn.Linear):
-            continue
-        biases = [module.bias]
-        if isinstance(module, TiedLinear):
-            biases.append(module.transposed_bias)
-        if module.weight is not None:  # else another layer holds it
-            nn.init.xavier_uniform_(module.weight, gain=scale)
-        for bias in biases:
-            if bias is not None:
-                nn.init.normal_(bias, std=1e-6)
-
-
-class FFNHolder(BaseModule):
-    """Holds an FFN for layers that share it.
-
-    Args:
-        ffn: The FFN.
-        ffn_init_scale: As for :class:`EncoderLayer`.
-    """
-
-    def __init__(self, ffn: nn.Module, ffn_init_scale: float = 1.0) -> None:
-        super().__init__()
-        self.ffn = ffn
-        self.ffn_init_scale = ffn_init_scale
-
-    def init_weights(self) -> None:
-        """As an :class:`EncoderLayer` does."""
-        super().init_weights()
-        _init_ffn(self.ffn, self.ffn_init_scale)
-
-
-def _is_plain(norm: nn.Module) -> bool:
-    """Whether an operator can stand for the norm: nobody would notice."""
-    hooks = (*norm._forward_hooks, *norm._forward_pre_hooks)
-    return (
-        type(norm) is nn.LayerNorm
-        and norm.weight is not None
-        and norm.bias is not None
-        and not hooks
-    )
+__all__ = ['EncoderLayer', 'TiedEncoderLayer']
 
 
 class EncoderLayer(BaseModule):
@@ -85,6 +38,9 @@ class EncoderLayer(BaseModule):
         ffn_init_scale: Factor of the FFN's matrices at the start.
         upcast_attention: Whether attention itself, without its projections,
             is computed in float32 under autocast as well.
+        attn_cls: Builds the attention, from the arguments of
+            :class:`SelfAttention`.
+        ffn_cls: Builds the FFN, from the arguments of :func:`.untied_ffn`.
     """
 
     def __init__(
@@ -102,11 +58,13 @@ class EncoderLayer(BaseModule):
         window_size: int = 0,
         ffn_init_scale: float = 1.0,
         upcast_attention: bool = False,
+        attn_cls: Callable[..., nn.Module] = SelfAttention,
+        ffn_cls: Callable[..., nn.Module] = untied_ffn,
     ) -> None:
         super().__init__()
         self.ffn_init_scale = ffn_init_scale
         self.ln1 = build_norm_layer(norm_cfg, embed_dims)[1]
-        self.attn = self._build_attention(
+        self.attn = attn_cls(
             embed_dims,
             num_heads,
             qkv_bias=qkv_bias,
@@ -116,131 +74,95 @@ class EncoderLayer(BaseModule):
             upcast_attention=upcast_attention,
         )
         self.ln2 = build_norm_layer(norm_cfg, embed_dims)[1]
-        self.ffn = self._build_ffn(
-            embed_dims, feedforward_channels, act, drop_rate
+        self.ffn = ffn_cls(
+            embed_dims, feedforward_channels, act=act, drop_rate=drop_rate
         )
         self.drop_path = DropPath(drop_path_rate)
-
-    def _build_attention(self, *args, **kwargs):
-        return SelfAttention(*args, **kwargs)
-
-    def _build_ffn(self, embed_dims, feedforward_channels, act, drop_rate):
-        return FFN(
-            embed_dims,
-            feedforward_channels,
-            ffn_drop=drop_rate,
-            act_cfg=dict(type='GELU', approximate=GELU_FORMS[act]),
-            add_identity=False,
-        )
 
     def init_weights(self) -> None:
         """As mmpretrain's: Xavier matrices and small biases in the FFN."""
         super().init_weights()
-        if self.ffn is not None:
-            _init_ffn(self.ffn, self.ffn_init_scale)
+        if owns(self, 'ffn'):  # else its owner initialises it, once
+            init_ffn(self.ffn, self.ffn_init_scale)
 
-    def forward(
-        self,
-        x: Tensor,
-        hw: Tuple[int, int],
-        shared: Optional[nn.Module] = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
         """Apply the layer.
 
         Args:
             x: (B, T, D).
             hw: The grid's height and width in tokens.
-            shared: Holds the FFN, where this layer's own is None.
 
         Returns:
             (B, T, D).
         """
         x = x + self.drop_path(self.attn(self.ln1(x), hw))
-        ffn = self.ffn if shared is None else shared.ffn
-        return x + self.drop_path(ffn(self.ln2(x)))
+        return x + self.drop_path(self.ffn(self.ln2(x)))
 
 
 class TiedEncoderLayer(EncoderLayer):
     """HaLViT's layer: three matrices instead of six (Sec. 3.1).
 
-    Args: As for :class:`EncoderLayer`, and
-        gain: One of :data:`.gain.GAINS`.
-        out_gain: The same for attention's output alone, where it is to
-            differ.
-        hidden_shift: As for :class:`.mlp.TiedFFN`.
+    Args:
+        args, kwargs: As for :class:`EncoderLayer`.
+        attn_cls: A tied attention.
+        ffn_cls: A tied FFN.
     """
 
     def __init__(
         self,
         *args,
-        gain: str = 'none',
-        out_gain: Optional[str] = None,
-        hidden_shift: int = 0,
+        attn_cls: Callable[..., nn.Module] = TiedSelfAttention,
+        ffn_cls: Callable[..., nn.Module] = TiedFFN,
         **kwargs,
     ) -> None:
-        self.hidden_shift = hidden_shift
-        self.gain = gain
-        if out_gain == 'signed':
-            raise ValueError(
-                "out_gain='signed': fixed signs are for hidden units only"
-            )
-        self.out_gain = gain if out_gain is None else out_gain
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, attn_cls=attn_cls, ffn_cls=ffn_cls, **kwargs)
 
-    def _build_attention(self, *args, **kwargs):
-        return TiedSelfAttention(*args, gain=self.out_gain, **kwargs)
-
-    def _build_ffn(self, embed_dims, feedforward_channels, act, drop_rate):
-        return TiedFFN(
-            embed_dims,
-            feedforward_channels,
-            act,
-            drop_rate,
-            self.gain,
-            self.hidden_shift,
-        )
-
-    def forward(
-        self,
-        x: Tensor,
-        hw: Tuple[int, int],
-        shared: Optional['TiedEncoderLayer'] = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
         """Apply the layer.
 
         Args:
             x: (B, T, D).
             hw: The grid's height and width in tokens.
-            shared: Holds the parameters that this layer has not.
 
         Returns:
             (B, T, D).
         """
-        plain = _is_plain(self.ln1) and _is_plain(self.ln2)
-        if shared is None and not plain:
+        ln1, ln2 = self.ln1, self.ln2
+        if (
+            not are_untouched(nn.LayerNorm.forward, ln1, ln2)
+            or ln1.bias is None
+            or ln2.bias is None
+        ):
             return super().forward(x, hw)
-        # Norms in the dtype that the projections take, and the first sum
+        # Norms in the data type that the projections take, and the first sum
         # inside the second norm; the second sum ends the layer, so that
         # whatever stands between layers sees x -> x.
-        norm1 = norm_weights(self.ln1, shared and shared.ln1)
-        norm2 = norm_weights(self.ln2, shared and shared.ln2)
-        y = ops.layer_norm(x, *norm1, dtype=self.attn.prepared_dtype)
-        delta = self.attn(y, hw, shared and shared.attn)
+        attn, ffn = self.attn, self.ffn
+        packed = getattr(attn, 'packed', None)
+        dtype = attn.packed_dtype if packed else None
+        y = ops.layer_norm(x, ln1.weight, ln1.bias, ln1.eps, dtype=dtype)
+        packed = getattr(ffn, 'packed', None)
+        dtype = ffn.packed_dtype if packed else None
         x, y = ops.add_layer_norm(
             x,
-            delta,
-            *norm2,
-            row_scale=self._drop_path_scale(x),
-            dtype=self.ffn.prepared_dtype,
+            attn(y, hw),
+            ln2.weight,
+            ln2.bias,
+            ln2.eps,
+            row_scale=self._drop_path_scale(x) if self.training else None,
+            dtype=dtype,
         )
-        return x + self.drop_path(self.ffn(y, shared and shared.ffn))
+        return x + self.drop_path(ffn(y))
 
     def _drop_path_scale(self, x: Tensor) -> Optional[Tensor]:
-        """Args: x: (B, T, D). Returns: (B,), factors of a branch, or None.
+        """Return what :class:`DropPath` multiplies by, a factor per sample.
 
-        What :class:`DropPath` multiplies by, as a factor per sample.
+        Args:
+            x: (B, T, D).
+
+        Returns:
+            (B,), or None where no branch is dropped.
         """
         if not (self.training and self.drop_path.drop_prob):
             return None
-        ones = torch.ones(len(x), device=x.device)
-        return self.drop_path(ones)
+        return self.drop_path(torch.ones(x.shape[0], device=x.device))

@@ -1,38 +1,83 @@
-"""The tied feed-forward network."""
+"""The feed-forward networks: untied, tied, and tied with fixed signs."""
 
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
-from .gain import learnt_gain
-from .prepared import PreparedModule
-from .tied_linear import TiedLinear
+from .packed import PackedModule
+from .sharing import are_untouched, owns
+from .tied_linear import TiedLinear, tied_linear_in
 
-__all__ = ['GELU_FORMS', 'TiedFFN']
+__all__ = ['GELU_FORMS', 'SignedFFN', 'TiedFFN', 'init_ffn', 'untied_ffn']
 
 #: Name in a config -> the ``approximate`` argument of PyTorch's GELU.
 GELU_FORMS = {'gelu': 'none', 'gelu_tanh': 'tanh'}
 
 
-class TiedFFN(PreparedModule, BaseModule):
-    r"""HaLViT's FFN, :math:`W^T gelu(W x + b_1) + b_2` (Eq. 4).
-
-    With ``hidden_shift`` k, our own, hidden unit i reads row i of W and
-    writes row i + k. The paper's FFN is the gradient of a potential, so that
-    its Jacobian is symmetric, with or without signs; a shift lifts that.
+def untied_ffn(
+    embed_dims: int,
+    feedforward_channels: int,
+    act: str = 'gelu',
+    drop_rate: float = 0.0,
+) -> FFN:
+    """Build mmcv's FFN, two matrices, without its residual sum.
 
     Args:
         embed_dims: D.
         feedforward_channels: Hidden width.
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
         drop_rate: Dropout of the hidden units and of the output.
-        gain: One of :data:`.gain.GAINS`.
-        hidden_shift: Rows between both uses of the matrix.
+
+    Returns:
+        A module that maps (B, T, D) to (B, T, D).
     """
+    return FFN(
+        embed_dims,
+        feedforward_channels,
+        ffn_drop=drop_rate,
+        act_cfg=dict(type='GELU', approximate=GELU_FORMS[act]),
+        add_identity=False,
+    )
+
+
+def init_ffn(ffn: nn.Module, scale: float) -> None:
+    """Initialise as mmpretrain's ViT: Xavier matrices and small biases.
+
+    Args:
+        ffn: Any FFN. A matrix that it borrows is left to its owner.
+        scale: Factor of the matrices.
+    """
+    for module in ffn.modules():
+        if not isinstance(module, nn.Linear):
+            continue
+        if owns(module, 'weight'):
+            nn.init.xavier_uniform_(module.weight, gain=scale)
+        for bias in (module.bias, getattr(module, 'transposed_bias', None)):
+            if bias is not None:
+                nn.init.normal_(bias, std=1e-6)
+
+
+class TiedFFN(PackedModule, BaseModule):
+    r"""HaLViT's FFN, :math:`W^T gelu(W x + b_1) + b_2` (Eq. 4).
+
+    Koyun and Toereyin (2024), Sec. 3.1.
+
+    Args:
+        embed_dims: D.
+        feedforward_channels: Hidden width.
+        act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
+        drop_rate: Dropout of the hidden units and of the output.
+    """
+
+    #: What checkpoints say of the tying, see :class:`.HaLViT`.
+    variant = 'none'
+    #: Whether the operator negates the second half of the hidden units.
+    signed = False
 
     def __init__(
         self,
@@ -40,65 +85,128 @@ class TiedFFN(PreparedModule, BaseModule):
         feedforward_channels: int,
         act: str = 'gelu',
         drop_rate: float = 0.0,
-        gain: str = 'none',
-        hidden_shift: int = 0,
     ) -> None:
         super().__init__()
-        self.hidden_shift = hidden_shift
-        self.gain = learnt_gain(feedforward_channels, gain)
-        self.signed = gain == 'signed'
         self.approximate = GELU_FORMS[act]
         self.tied = TiedLinear(embed_dims, feedforward_channels)
         self.drop = nn.Dropout(drop_rate)
 
-    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """The matrix, both biases and the gain."""
-        weights = (*self.tied.weights(), self.gain and self.gain())
-        names = ('w', 'b1', 'b2', 'gain')
-        return {
-            name: None if weight is None else weight.to(dtype)
-            for name, weight in zip(names, weights)
-        }
+    def tied_linears(self) -> List[nn.Module]:
+        """Return the one layer whose weights are packed."""
+        return [self.tied]
 
-    def forward(self, x: Tensor, shared: Optional['TiedFFN'] = None) -> Tensor:
+    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
+        """Cast the matrix and both biases.
+
+        Args:
+            dtype: Data type of the copy.
+
+        Returns:
+            Arguments of :func:`halvit_mm.ops.tied_ffn`.
+        """
+        return dict(
+            w=self.tied.weight.to(dtype),
+            b1=self.tied.bias.to(dtype),
+            b2=self.tied.transposed.bias.to(dtype),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
         """Apply the network.
 
         Args:
             x: (B, T, D).
-            shared: Holds the weights which this module has not.
 
         Returns:
             (B, T, D).
         """
-        if prepared := self.prepared_weights:
+        if packed := self.packed and self.packed_weights:
             with ops.without_autocast(x):
-                return self._apply_to(x.to(self.prepared_dtype), **prepared)
-        w, b1, b2 = self.tied.weights(shared and shared.tied)
-        gain = self.gain and self.gain(shared and shared.gain)
-        return self._apply_to(x, w, b1, b2, gain)
+                return self.compute(x.to(packed['w'].dtype), **packed)
+        tied = self.tied
+        # The operator keeps no dropout mask and calls no hook.
+        if (self.training and self.drop.p) or not are_untouched(
+            TiedLinear.forward, tied
+        ):
+            return self.forward_plain(x)
+        return self.compute(x, tied.weight, tied.bias, tied.transposed.bias)
 
-    def _apply_to(self, x, w, b1, b2, gain) -> Tensor:
-        # The operator keeps no dropout mask and knows no shift.
-        if self.hidden_shift or (self.training and self.drop.p):
-            return self._apply_plainly(x, w, b1, b2, gain)
+    def compute(self, x: Tensor, w: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
+        """Compute the network by its operator.
+
+        Args:
+            x: (B, T, D).
+            w: (hidden width, D).
+            b1: (hidden width,).
+            b2: (D,).
+
+        Returns:
+            (B, T, D).
+        """
         return ops.tied_ffn(
-            x,
-            w,
-            b1,
-            b2,
-            gain=gain,
-            approximate=self.approximate,
-            signed=self.signed,
+            x, w, b1, b2, approximate=self.approximate, signed=self.signed
         )
 
-    def _apply_plainly(self, x, w, b1, b2, gain) -> Tensor:
-        hidden = F.gelu(F.linear(x, w, b1), approximate=self.approximate)
-        if gain is not None:
-            hidden = hidden * gain.to(hidden.dtype)
-        hidden = self.drop(hidden)
-        if self.signed:
-            positive, negative = hidden.chunk(2, dim=-1)
-            hidden = torch.cat((positive, -negative), dim=-1)
-        if self.hidden_shift:  # of the matrix: it is smaller than the units
-            w = w.roll(-self.hidden_shift, 0)
-        return self.drop(F.linear(hidden, w.t(), b2))
+    def forward_plain(self, x: Tensor) -> Tensor:
+        """Apply the network through its modules, without operators.
+
+        Args:
+            x: (B, T, D).
+
+        Returns:
+            (B, T, D).
+        """
+        hidden = F.gelu(self.tied(x), approximate=self.approximate)
+        hidden = self.drop(self.between(hidden))
+        return self.drop(tied_linear_in(self.tied).forward_transposed(hidden))
+
+    def between(self, hidden: Tensor) -> Tensor:
+        """Change the hidden units between both uses of the matrix.
+
+        Args:
+            hidden: (B, T, hidden width), after the GELU.
+
+        Returns:
+            The same here; subclasses weight, negate or permute the units.
+        """
+        return hidden
+
+
+class SignedFFN(TiedFFN):
+    """HaLViT+-: the second half of the hidden units counts negative.
+
+    Our own step beyond the paper: the linear part of its FFN is positive
+    semi-definite, that of this one is not
+    (:func:`halvit_mm.ops.reference.tied_ffn`).
+
+    Args:
+        embed_dims: D.
+        feedforward_channels: Hidden width, even.
+        kwargs: As for :class:`TiedFFN`.
+
+    Raises:
+        ValueError: If the hidden width is odd.
+    """
+
+    variant = 'signed'
+    signed = True
+
+    def __init__(
+        self, embed_dims: int, feedforward_channels: int, **kwargs
+    ) -> None:
+        if feedforward_channels % 2:
+            raise ValueError(
+                f"gain='signed': {feedforward_channels} units have no half"
+            )
+        super().__init__(embed_dims, feedforward_channels, **kwargs)
+
+    def between(self, hidden: Tensor) -> Tensor:
+        """Negate the second half of the hidden units.
+
+        Args:
+            hidden: (B, T, hidden width).
+
+        Returns:
+            (B, T, hidden width).
+        """
+        positive, negative = hidden.chunk(2, dim=-1)
+        return torch.cat((positive, -negative), dim=-1)

@@ -1,59 +1,73 @@
-"""Layers that share parameters: one module holds them, others borrow them.
+"""Modules and weights that several layers share.
 
-Two modules of one class, each with the parameters that the other has not,
-make up one layer: the holder is registered once, by the backbone, and handed
-to the others when they are called. Thus every parameter has one owner.
+What is shared is registered once, by its owner. A layer that borrows it holds
+an unregistered reference, so that the state dict, optimisers and counts see
+every weight under one name, while ``forward`` reads ``self.ffn`` as ever.
+
+A deep copy or a pickle of the whole backbone keeps the references. A deep
+copy of one borrowing layer alone takes a copy of the borrowed module along,
+which is again unregistered: the copied layer computes the same, but its
+``parameters()`` lack the borrowed weights.
 """
 
-from typing import Callable, Optional, Tuple
+from typing import Callable
 
-from torch import Tensor, nn
+from torch import nn
 
-__all__ = ['borrows', 'keep_parameters', 'norm_weights']
+__all__ = ['are_untouched', 'owns', 'share']
 
 
-def keep_parameters(
-    module: nn.Module, keeps: Callable[[str], bool]
-) -> nn.Module:
-    """Take away parameters; in their place is None.
+def share(borrower: nn.Module, name: str, owner: nn.Module) -> None:
+    """Let a module use a child of another one as its own.
 
     Args:
-        module: Changed.
-        keeps: Tells from a parameter's name in ``module`` whether it stays.
-
-    Returns:
-        ``module``.
+        borrower: Its child ``name`` is dropped; the attribute then refers to
+            the owner's. Sharing again refreshes the reference, for example
+            after the owner's child has been replaced.
+        name: Name of the child in both modules.
+        owner: Has the child registered.
     """
-    for name, _ in list(module.named_parameters()):
-        if not keeps(name):
-            owner, _, leaf = name.rpartition('.')
-            module.get_submodule(owner).register_parameter(leaf, None)
-    return module
+    borrower._modules.pop(name, None)
+    # nn.Module.__setattr__ would register it a second time
+    borrower.__dict__[name] = owner._modules[name]
 
 
-def borrows(module: nn.Module) -> bool:
-    """Whether weights of linear maps in a module are another one's."""
-    linears = (m for m in module.modules() if isinstance(m, nn.Linear))
-    return any(linear.weight is None for linear in linears)
-
-
-def norm_weights(
-    norm: nn.LayerNorm, shared: Optional[nn.LayerNorm]
-) -> Tuple[Tensor, Tensor, float]:
-    """Weight, bias and eps of a norm.
+def owns(module: nn.Module, name: str) -> bool:
+    """Tell whether a child or parameter is registered in a module itself.
 
     Args:
-        norm: With parameters, or None in their place.
-        shared: Has the parameters that ``norm`` has not.
+        module: The module.
+        name: Name of a child or of a parameter.
 
     Returns:
-        (D,), (D,) and the number that is added to the variance.
-
-    Raises:
-        ValueError: If it is no layer norm.
+        False where it is missing, None, or borrowed from another module.
     """
-    if type(norm) is not nn.LayerNorm:
-        raise ValueError(f'{norm} cannot be shared: it is no LayerNorm')
-    weight = shared.weight if norm.weight is None else norm.weight
-    bias = shared.bias if norm.bias is None else norm.bias
-    return weight, bias, norm.eps
+    found = module._modules.get(name), module._parameters.get(name)
+    return any(x is not None for x in found)
+
+
+def are_untouched(forward: Callable, *modules: nn.Module) -> bool:
+    """Tell whether a fused operator may compute in the place of modules.
+
+    Pruning, ``weight_norm``, ``spectral_norm`` and profilers work by hooks,
+    adapters such as LoRA replace the module: then it has to be called.
+
+    Args:
+        forward: The function that each module's class has as ``forward``.
+        modules: Modules that the operator would bypass.
+
+    Returns:
+        True if no hook is attached to any of them and ``forward`` is what
+        a call of each would run.
+    """
+    for module in modules:
+        if (
+            type(module).forward is not forward
+            or 'forward' in module.__dict__
+            or module._forward_pre_hooks
+            or module._forward_hooks
+            or module._backward_pre_hooks
+            or module._backward_hooks
+        ):
+            return False
+    return True

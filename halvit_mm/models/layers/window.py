@@ -1,7 +1,7 @@
 """Windows over a token grid, as pure functions.
 
 Shapes: B batch, h heads, H x W tokens (row by row), d channels of a head,
-w window side, N = ceil(H / w) * ceil(W / w) windows an image.
+w window side, N = R * C windows an image, R = ceil(H / w), C = ceil(W / w).
 """
 
 from typing import Optional, Tuple
@@ -10,14 +10,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['window_partition', 'window_padding_mask', 'window_unpartition']
+__all__ = [
+    'is_dynamic',
+    'window_padding_mask',
+    'window_partition',
+    'window_unpartition',
+]
 
 Grid = Tuple[int, int]
 
 
-def _padded(hw: Grid, window_size: int) -> Grid:
-    h, w = (-(-side // window_size) * window_size for side in hw)
-    return h, w
+def is_dynamic(hw: Grid) -> bool:
+    """Tell whether a grid is one of any size, while a model is exported.
+
+    Args:
+        hw: Height and width in tokens.
+
+    Returns:
+        True where they are symbols: nothing may depend on their values.
+    """
+    return any(type(side) is not int for side in hw)
+
+
+def _num_windows(hw: Grid, window_size: int) -> Grid:
+    rows, columns = (-(-side // window_size) for side in hw)
+    return rows, columns
 
 
 def window_partition(x: Tensor, hw: Grid, window_size: int) -> Tensor:
@@ -32,10 +49,10 @@ def window_partition(x: Tensor, hw: Grid, window_size: int) -> Tensor:
         (B * N, h, w * w, d).
     """
     B, h, _, d = x.shape
-    s, (H, W), (Hp, Wp) = window_size, hw, _padded(hw, window_size)
-    x = F.pad(x.reshape(B, h, H, W, d), (0, 0, 0, Wp - W, 0, Hp - H))
-    x = x.reshape(B, h, Hp // s, s, Wp // s, s, d)
-    return x.permute(0, 2, 4, 1, 3, 5, 6).reshape(-1, h, s * s, d)
+    s, (H, W), (R, C) = window_size, hw, _num_windows(hw, window_size)
+    x = F.pad(x.reshape(B, h, H, W, d), (0, 0, 0, C * s - W, 0, R * s - H))
+    x = x.reshape(B, h, R, s, C, s, d).permute(0, 2, 4, 1, 3, 5, 6)
+    return x.reshape(B * R * C, h, s * s, d)
 
 
 def window_unpartition(x: Tensor, hw: Grid, window_size: int) -> Tensor:
@@ -50,10 +67,15 @@ def window_unpartition(x: Tensor, hw: Grid, window_size: int) -> Tensor:
         (B, h, H * W, d).
     """
     h, d = x.shape[1], x.shape[3]
-    s, (H, W), (Hp, Wp) = window_size, hw, _padded(hw, window_size)
-    x = x.reshape(-1, Hp // s, Wp // s, h, s, s, d)
-    x = x.permute(0, 3, 1, 4, 2, 5, 6).reshape(-1, h, Hp, Wp, d)
-    return x[:, :, :H, :W].reshape(-1, h, H * W, d)
+    s, (H, W), (R, C) = window_size, hw, _num_windows(hw, window_size)
+    B = x.shape[0] // (R * C)
+    x = x.reshape(B, R, C, h, s, s, d).permute(0, 3, 1, 4, 2, 5, 6)
+    x = x.reshape(B, h, R * s, C * s, d)
+    if is_dynamic(hw):  # slices would ask whether there is padding
+        x = F.pad(x, (0, 0, 0, W - C * s, 0, H - R * s))
+    else:
+        x = x[:, :, :H, :W]
+    return x.reshape(B, h, H * W, d)
 
 
 def window_padding_mask(
@@ -69,7 +91,7 @@ def window_padding_mask(
     Returns:
         Bool, (N, 1, 1, w * w), or None where the windows fit the grid.
     """
-    if _padded(hw, window_size) == tuple(hw):
+    if not (is_dynamic(hw) or any(side % window_size for side in hw)):
         return None
     real = torch.ones(1, 1, hw[0] * hw[1], 1, device=device)
     windows = window_partition(real, hw, window_size)

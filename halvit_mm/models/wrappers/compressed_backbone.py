@@ -6,7 +6,8 @@ from typing import Optional, Tuple, Union
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...compression import attach_structure, read_compressed
+from ...checkpoint import load_weights
+from ...compression import attach_structure, read_structures
 from ...registry import MODELS
 
 __all__ = ['CompressedBackbone']
@@ -56,12 +57,12 @@ class CompressedBackbone(BaseModule):
             raise FileNotFoundError(
                 f'there is no compressed file {checkpoint}{way_out}'
             )
-        content = read_compressed(Path(checkpoint))
+        structures = read_structures(Path(checkpoint))
         attach_structure(
             self.inner,
             [
                 structure.without_prefix(self.prefix)
-                for structure in content.structures
+                for structure in structures
             ],
         )
 
@@ -74,19 +75,9 @@ class CompressedBackbone(BaseModule):
         if self.checkpoint is None:
             self.inner.init_weights()
             return
-        state_dict = {
-            name.removeprefix(self.prefix): value
-            for name, value in read_compressed(
-                Path(self.checkpoint)
-            ).state_dict.items()
-            if name.startswith(self.prefix)
-        }
-        try:
-            self.inner.load_state_dict(state_dict)
-        except RuntimeError as error:
-            raise ValueError(
-                f'{self.checkpoint} does not fit the backbone: {error}'
-            ) from error
+        load_weights(
+            self.inner, self.checkpoint, prefix=self.prefix, min_coverage=1.0
+        )
         self.is_init = True
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:

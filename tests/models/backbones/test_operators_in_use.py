@@ -85,23 +85,6 @@ def test_compile(in_compile):
         assert_close(grad, expected_grads[name], atol=1e-4, rtol=1e-4)
 
 
-def test_export_needs_nothing_of_ours():
-    model = ready().eval()
-    with torch.no_grad():
-        expected = model(IMAGE)
-        exported = torch.export.export(model, (IMAGE,))
-    assert not [n for n in exported.graph.nodes if 'halvit' in str(n.target)]
-    assert_close(exported.module()(IMAGE), expected)
-
-
-def test_trace_needs_nothing_of_ours():
-    model = ready().eval()
-    with torch.no_grad():
-        traced = torch.jit.trace(model, IMAGE)
-        assert 'halvit::' not in str(traced.inlined_graph)
-        assert_close(traced(IMAGE), model(IMAGE))
-
-
 def test_a_dropped_branch_leaves_the_sample_alone():
     layer = ready(drop_path_rate=1 - 1e-6).layers[-1]
     x = torch.randn(4, 16, 32)

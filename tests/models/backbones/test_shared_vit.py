@@ -9,7 +9,6 @@ from torch.testing import assert_close
 from halvit_mm.apis.model_info import count_parameters
 from halvit_mm.models import HaLViT, PlainViT
 from halvit_mm.models.backbones import GroupedMLPViT, SharedHaLViT
-from halvit_mm.models.layers import prepare
 from tests.helpers import (
     ARCH,
     DETECTION,
@@ -209,8 +208,3 @@ def test_groups_divide_the_layers():
         ready('grouped', **{}) and build(
             GroupedMLPViT, arch=ARCH4, group_size=3
         )
-
-
-def test_prepare_does_not_know_sharing():
-    with pytest.raises(ValueError, match='SharedHaLViT shares weights'):
-        prepare(ready('shared').eval())

@@ -9,7 +9,7 @@ from mmengine.model import ExponentialMovingAverage
 from torch.testing import assert_close
 
 from halvit_mm.models.backbones import HaLViT, PlainViT
-from halvit_mm.models.layers import PreparedModule, prepare, unprepare
+from halvit_mm.models.layers import PackedModule, pack_weights, unpack_weights
 from tests.helpers import build, randomise
 
 IMAGE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -30,11 +30,9 @@ def ready(**kwargs):
     return randomise(build(HaLViT, **kwargs)).eval()
 
 
-def is_prepared(model):
+def is_packed(model):
     states = {
-        bool(m.prepared)
-        for m in model.modules()
-        if isinstance(m, PreparedModule)
+        bool(m.packed) for m in model.modules() if isinstance(m, PackedModule)
     }
     assert len(states) == 1
     return states.pop()
@@ -50,7 +48,9 @@ def predict(model, dtype=None):
 def test_same_result_in_float32(options):
     model = ready(**options)
     expected = predict(model)
-    assert prepare(model, torch.float32) == 6  # attention and FFN, 3 layers
+    assert (
+        pack_weights(model, torch.float32) == 6
+    )  # attention and FFN, 3 layers
     assert_close(predict(model), expected)
 
 
@@ -60,14 +60,14 @@ def test_as_good_as_autocast(options, dtype):
     model = ready(**options)
     exact = predict(model)
     allowed = (predict(model, dtype) - exact).norm()
-    prepare(model, dtype)
+    pack_weights(model, dtype)
     for autocast in (None, dtype):
         error = (predict(model, autocast) - exact).norm()
         assert 0 < error <= 2 * allowed
 
 
 def test_its_dtype_holds_whatever_autocast_says():
-    model = prepare_copy(ready(), torch.float16)
+    model = packed_copy(ready(), torch.float16)
     layer = model.layers[0]
     x = torch.randn(1, 16, 32)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
@@ -75,9 +75,9 @@ def test_its_dtype_holds_whatever_autocast_says():
         assert layer.ffn(x).dtype == torch.float16
 
 
-def prepare_copy(model, dtype=torch.bfloat16):
+def packed_copy(model, dtype=torch.bfloat16):
     model = copy.deepcopy(model)
-    prepare(model, dtype)
+    pack_weights(model, dtype)
     return model
 
 
@@ -85,16 +85,16 @@ CHANGES = {
     'train': lambda m: m.train(),
     'load_state_dict': lambda m: m.load_state_dict(ready().state_dict()),
     'to': lambda m: m.to(torch.float64).to(torch.float32),
-    'unprepare': unprepare,
+    'unpack_weights': unpack_weights,
 }
 
 
 @pytest.mark.parametrize('change', CHANGES)
 def test_dropped_before_it_is_stale(change):
-    model = prepare_copy(ready())
-    assert is_prepared(model)
+    model = packed_copy(ready())
+    assert is_packed(model)
     CHANGES[change](model)
-    assert not is_prepared(model)
+    assert not is_packed(model)
     model.eval()
     fresh = ready()
     fresh.load_state_dict(model.state_dict())
@@ -102,21 +102,21 @@ def test_dropped_before_it_is_stale(change):
 
 
 def test_not_in_the_state_dict():
-    plain, model = ready(), prepare_copy(ready())
+    plain, model = ready(), packed_copy(ready())
     assert list(model.state_dict()) == list(plain.state_dict())
-    assert is_prepared(model.eval())
+    assert is_packed(model.eval())
 
 
 def test_a_copy_is_not_prepared():
     """An EMA copies a model and changes the copy's weights by ``.data``."""
-    model = prepare_copy(ready())
+    model = packed_copy(ready())
     for twin in (
         copy.deepcopy(model),
         pickle.loads(pickle.dumps(model)),
         ExponentialMovingAverage(model).module,
     ):
-        assert not is_prepared(twin)
-    assert is_prepared(model)
+        assert not is_packed(twin)
+    assert is_packed(model)
 
 
 def change_in_place(model):
@@ -131,12 +131,12 @@ def load_a_part(model):
 
 @pytest.mark.parametrize('change', [change_in_place, load_a_part])
 def test_changes_of_a_part_are_seen(change):
-    model = prepare_copy(ready(), torch.float32)
+    model = packed_copy(ready(), torch.float32)
     before = predict(model)
     change(model)
     after = predict(model)
     assert not torch.allclose(before, after)
-    unprepare(model)
+    unpack_weights(model)
     assert_close(predict(model), after)
 
 
@@ -144,16 +144,16 @@ def test_changes_of_a_part_are_seen(change):
 def test_half_of_a_layer(part):
     model = ready()
     expected = predict(model)
-    prepare(getattr(model.layers[1], part), torch.bfloat16)
+    pack_weights(getattr(model.layers[1], part), torch.bfloat16)
     error = (predict(model) - expected).norm()
     assert 0 < error < 0.05 * expected.norm()
 
 
 def test_gradients_come_from_the_parameters():
-    model = prepare_copy(ready())
+    model = packed_copy(ready())
     expected = ready()
     expected.load_state_dict(model.state_dict())
-    prepare(model)
+    pack_weights(model)
     for m in (model, expected):
         m(IMAGE)[0].square().sum().backward()
     for mine, other in zip(model.parameters(), expected.parameters()):
@@ -162,8 +162,8 @@ def test_gradients_come_from_the_parameters():
 
 def test_messages():
     with pytest.raises(ValueError, match=r'call eval\(\) first'):
-        prepare(build(HaLViT).train())
+        pack_weights(build(HaLViT).train())
     with pytest.raises(ValueError, match='PlainViT holds no tied layers'):
-        prepare(build(PlainViT).eval())
+        pack_weights(build(PlainViT).eval())
     with pytest.raises(ValueError, match='int8 is not floating-point'):
-        prepare(ready(), torch.int8)
+        pack_weights(ready(), torch.int8)

@@ -1,4 +1,4 @@
-"""What stands between both uses of a tied matrix."""
+"""What stands between both uses of a tied matrix: signs, gains, a shift."""
 
 import pytest
 import torch
@@ -6,22 +6,46 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from halvit_mm.models.backbones import HaLViT
-from halvit_mm.models.layers import GAINS, TiedFFN, TiedSelfAttention, prepare
+from halvit_mm.models.layers import (
+    GainedFFN,
+    GainedSelfAttention,
+    ShiftedFFN,
+    ShiftedSignedFFN,
+    SignedFFN,
+    TiedFFN,
+    TiedSelfAttention,
+    pack_weights,
+)
 from tests.helpers import ARCH, build, num_params, randomise
 
 D, HIDDEN = 24, 40
 X = torch.randn(2, 6, D, generator=torch.Generator().manual_seed(0))
+GAINS = {
+    'none': (TiedFFN, ShiftedFFN, {}),
+    'signed': (SignedFFN, ShiftedSignedFFN, {}),
+    'learnt': (GainedFFN, GainedFFN, {}),
+    'learnt_signed': (GainedFFN, GainedFFN, dict(signed_start=True)),
+}
 SIGNS = torch.cat((torch.ones(HIDDEN // 2), -torch.ones(HIDDEN // 2)))
 
 
-def by_hand(ffn, x):
+def build_ffn(gain, shift, dims=(D, HIDDEN), **kwargs):
+    plain_cls, shifted_cls, options = GAINS[gain]
+    if not shift:
+        return plain_cls(*dims, **options, **kwargs)
+    return shifted_cls(*dims, hidden_shift=shift, **options, **kwargs)
+
+
+def by_hand(ffn, x, shift):
     """The network unit by unit, with the factors it has."""
-    w, b1, b2 = ffn.tied.weights()
+    w, b1, b2 = ffn.tied.weight, ffn.tied.bias, ffn.tied.transposed_bias
     hidden = F.gelu(torch.einsum('fd,btd->btf', w, x) + b1)
-    factors = SIGNS if ffn.signed else torch.ones(HIDDEN)
-    if ffn.gain is not None:
+    factors = torch.ones(HIDDEN)
+    if isinstance(ffn, SignedFFN):
+        factors = SIGNS
+    if isinstance(ffn, GainedFFN):
         factors = ffn.gain.weight
-    written = [w[(i + ffn.hidden_shift) % HIDDEN] for i in range(HIDDEN)]
+    written = [w[(i + shift) % HIDDEN] for i in range(HIDDEN)]
     written = torch.stack(written)
     return torch.einsum('fd,btf->btd', written, hidden * factors) + b2
 
@@ -29,30 +53,27 @@ def by_hand(ffn, x):
 @pytest.mark.parametrize('shift', [0, 7])
 @pytest.mark.parametrize('gain', GAINS)
 def test_ffn(gain, shift):
-    ffn = randomise(TiedFFN(D, HIDDEN, gain=gain, hidden_shift=shift))
-    assert_close(ffn(X), by_hand(ffn, X))
+    ffn = randomise(build_ffn(gain, shift))
+    expected = by_hand(ffn, X, shift)
+    assert_close(ffn(X), expected)
+    assert_close(ffn.forward_plain(X), expected)
 
 
 @pytest.mark.parametrize('shift', [0, 7])
 @pytest.mark.parametrize('gain', GAINS)
 def test_ffn_with_dropout(gain, shift):
     """The path that keeps a mask computes the same but for the mask."""
-    options = dict(drop_rate=1e-9, gain=gain, hidden_shift=shift)
-    ffn = randomise(TiedFFN(D, HIDDEN, **options)).train()
-    assert_close(ffn(X), by_hand(ffn, X))
+    ffn = randomise(build_ffn(gain, shift, drop_rate=1e-9)).train()
+    assert_close(ffn(X), by_hand(ffn, X, shift))
 
 
-@pytest.mark.parametrize('gain', GAINS)
-def test_attention(gain):
-    attn = randomise(TiedSelfAttention(D, 3, gain=gain))
-    if attn.gain is None:
-        assert not gain.startswith('learnt')
-        return
+def test_attention():
+    attn = randomise(GainedSelfAttention(D, 3))
     plain = TiedSelfAttention(D, 3)
     state = attn.state_dict()
     factors = state.pop('gain.weight')
     plain.load_state_dict(state)
-    wq, _, bo = plain.q.weights()
+    wq, bo = plain.q.weight, plain.q.transposed_bias
     before_output = torch.linalg.solve(wq.T, (plain(X, (2, 3)) - bo).mT).mT
     expected = (before_output * factors) @ wq + bo
     assert_close(attn(X, (2, 3)), expected, atol=1e-3, rtol=1e-3)
@@ -78,7 +99,7 @@ def test_learnt_gains_start_as_the_fixed_ones(gain, like):
     fixed = build(HaLViT, gain=like)
     learnt = build(HaLViT, gain=gain)
     state = learnt.state_dict()
-    state.update(fixed.state_dict())
+    state.update(fixed.state_dict(), variant=learnt.variant)
     learnt.load_state_dict(state)
     if gain == 'learnt_signed':
         for layer in learnt.layers:  # attention has no fixed signs
@@ -90,7 +111,7 @@ def test_learnt_gains_start_as_the_fixed_ones(gain, like):
 def test_only_a_shift_makes_the_jacobian_asymmetric():
     for shift in (0, HIDDEN // 4):
         for gain in ('none', 'signed'):
-            ffn = randomise(TiedFFN(D, HIDDEN, gain=gain, hidden_shift=shift))
+            ffn = randomise(build_ffn(gain, shift))
             jacobian = torch.autograd.functional.jacobian(
                 lambda x, ffn=ffn: ffn(x[None, None])[0, 0], X[0, 0]
             )
@@ -119,7 +140,7 @@ def test_signs_cancel_the_forced_copy():
     shares = []
     for gain in ('none', 'signed'):
         torch.manual_seed(0)
-        ffn = TiedFFN(96, 384, gain=gain)
+        ffn = build_ffn(gain, 0, (96, 384))
         torch.nn.init.xavier_uniform_(ffn.tied.weight)
         torch.nn.init.zeros_(ffn.tied.bias)
         shares.append(F.cosine_similarity(ffn(x), x, dim=-1).mean())
@@ -135,7 +156,7 @@ def test_prepared(gain, shift):
     image = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model(image)
-        prepare(model, torch.float32)
+        pack_weights(model, torch.float32)
         assert_close(model(image), expected)
 
 
