@@ -7,13 +7,13 @@ import pytest
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATA_SAMPLERS, init_default_scope
+from study import Study
 from torch import nn
 
 from halvit_mm.apis import load_config
 from halvit_mm.apis.compress import FiPSSettings
 from halvit_mm.apis.fake_data import image_size
 from halvit_mm.apis.model_info import build_model, count_parameters
-from halvit_mm.apis.study import Study
 from halvit_mm.compression import find_groups
 from halvit_mm.compression.decomposition import rank_for_budget
 
@@ -548,8 +548,7 @@ def test_studies(name):
     stored = {}
     for run in study.runs:
         if run.variant not in stored:
-            cfg = load_config(run.config, run.options, read_data=False)
-            stored[run.variant] = count_parameters(build_model(cfg))[0]
+            stored[run.variant] = count_parameters(build_model(run.cfg))[0]
     assert len({run.key for run in study.runs}) == len(study.runs)
     if name == 'nuclei':
         # four layers: two square matrices and an FFN's second one less each

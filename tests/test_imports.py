@@ -18,11 +18,13 @@ class Rule(NamedTuple):
         ours: Parts of the package.
         others: Of the other packages.
         lazily: Of the other packages, but inside functions only.
+        own: Of the folders beside a script.
     """
 
     ours: Tuple[str, ...] = ()
     others: Tuple[str, ...] = ()
     lazily: Tuple[str, ...] = ()
+    own: Tuple[str, ...] = ()
 
 
 _MODELS = Rule(
@@ -36,6 +38,7 @@ _MODELS = Rule(
     ),
 )
 _EVERYTHING = ('',)
+_EVIDENCE = ('torch', 'mmengine', 'numpy', 'matplotlib', 'yaml')
 
 # The longest matching name holds. A part without a row needs one.
 RULES = {
@@ -103,11 +106,26 @@ RULES = {
         ),
     ),
     'doctor': Rule(ours=('compat', 'ops'), others=('torch',)),
-    # the tools never one another
+    # the tools never one another; `own`: what lies beside their scripts
     'tools': Rule(
         ours=_EVERYTHING,
         others=('mmengine', 'torch', 'rich', 'safetensors', 'yaml'),
     ),
+    **{
+        f'tools.analysis_tools.{name}': Rule(
+            ours=_EVERYTHING, others=others, own=own
+        )
+        for name, own, others in (
+            ('bench', (), (*_EVIDENCE, 'mmpretrain.models.backbones')),
+            ('benchmark', ('bench',), ('torch',)),
+            ('study', (), _EVIDENCE),
+            ('compare', ('study',), ()),
+            ('compare_compression', ('study',), ()),
+            ('ffn_spectrum', ('study',), _EVIDENCE),
+            ('zoo', (), _EVIDENCE),
+            ('model_zoo', ('zoo',), ()),
+        )
+    },
 }
 
 
@@ -143,7 +161,9 @@ def imports(source, module):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     ]
     lazy = {id(node) for f in functions for node in ast.walk(f)}
-    package = [PACKAGE, *module.split('.')[:-1]]
+    package = module.split('.')[:-1]
+    if package[:1] != ['tools']:
+        package = [PACKAGE, *package]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -178,7 +198,9 @@ def violations(source, relative):
             allowed = within(name, ours) and not is_private(name)
         else:
             allowed = name.split('.')[0] in sys.stdlib_module_names
-            allowed |= within(name, rule.others)
+            allowed |= within(name, (*rule.others, *rule.own))
+            # a folder of tools imports its own files
+            allowed |= 'tools.' in row and within(name, [row])
             allowed |= is_lazy and within(name, rule.lazily)
         if not allowed:
             found.append(name)
@@ -235,6 +257,16 @@ def test_file(path, relative):
             ['train', 'tools.test'],
         ),
         ('tools/x.py', 'import json\nfrom halvit_mm.apis import train', []),
+        (
+            'tools/analysis_tools/study/x.py',
+            'from .plan import Run\nfrom ..bench import grid\nimport compare',
+            ['tools.analysis_tools.bench.grid', 'compare'],
+        ),
+        (
+            'tools/analysis_tools/compare.py',
+            'from study import main\nfrom bench import grid',
+            ['bench.grid'],
+        ),
     ],
 )
 def test_the_checker(relative, source, expected):

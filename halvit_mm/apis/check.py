@@ -1,9 +1,8 @@
-"""Steps on noise: does a config hold together, and what does it take?"""
+"""Training steps on noise, to check a config without its data."""
 
 import math
 import resource
 import statistics
-import time
 from typing import Dict, NamedTuple, Optional, Sequence
 
 from mmengine.config import Config
@@ -11,17 +10,19 @@ from mmengine.optim import build_optim_wrapper
 
 from .fake_data import fake_batch, image_size, is_detector
 from .model_info import build_model
+from .timing import Clock
 
 __all__ = ['check_config']
 
 
 class Check(NamedTuple):
-    """What the steps gave.
+    """The result of some training steps.
 
     Attributes:
-        losses: Loss name -> value of the last step.
-        seconds: Median time of a step, without the first if there are more.
-        peak_gib: Largest memory of this process so far, GiB.
+        losses: Name of a loss -> its value in the last step.
+        seconds: Median time of a step; the first one, which allocates, is
+            left out if there are more.
+        peak_gib: The most memory that this process has used so far, in GiB.
     """
 
     losses: Dict[str, float]
@@ -35,35 +36,37 @@ def check_config(
     num_images: int = 2,
     steps: int = 1,
 ) -> Check:
-    """Build the model and its optimiser and train on noise.
+    """Build the model and its optimiser of a config and train on noise.
 
-    Pretrained weights are not loaded, data are not read.
+    Pretrained weights are not loaded and no data are read.
 
     Args:
         cfg: From :func:`halvit_mm.apis.load_config`.
         size: Height and width of the noise in pixels; by default 128 x 160
             for a detector and the model's own size for a classifier.
-        num_images: Images a step.
-        steps: Number of steps.
+        num_images: Images in a step.
+        steps: Number of steps, at least 1.
 
     Returns:
         Losses, time and memory.
 
     Raises:
-        ValueError: If a loss is not finite.
+        ValueError: If the sum of the losses is not finite.
     """
     model = build_model(cfg).train()
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     size = size or ((128, 160) if is_detector(cfg) else image_size(cfg))
-    seconds = []
-    for _ in range(steps):
+    clock = Clock()
+    for step in range(steps):
         batch = fake_batch(cfg, tuple(size), num_images)
-        start = time.perf_counter()
+        clock.mark(step)
         logs = model.train_step(batch, optim_wrapper)
+        clock.mark(None)
         losses = {name: value.item() for name, value in logs.items()}
-        seconds.append(time.perf_counter() - start)
         if not math.isfinite(losses['loss']):
             raise ValueError(f'the loss is not finite: {losses}')
+    times = list(clock.phases().values())  # milliseconds
+    seconds = statistics.median(times[1:] or times) / 1e3
     # ru_maxrss is in KiB on Linux
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Check(losses, statistics.median(seconds[1:] or seconds), peak)
+    return Check(losses, seconds, peak)

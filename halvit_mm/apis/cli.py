@@ -12,12 +12,11 @@ __all__ = [
     'add_config_options',
     'add_run_arguments',
     'add_shape_argument',
-    'add_study_arguments',
 ]
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Args: parser: Gets ``--cfg-options``."""
+    """Add ``--cfg-options`` to a parser."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -28,14 +27,19 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_amp_argument(parser: argparse.ArgumentParser) -> None:
-    """Args: parser: Gets ``--amp``."""
+    """Add ``--amp`` to a parser."""
     parser.add_argument(
         '--amp', choices=AMP_CHOICES, help='mixed precision (fp16 needs a GPU)'
     )
 
 
 def add_shape_argument(parser: argparse.ArgumentParser, default: str) -> None:
-    """Args: parser: Gets ``--shape``; default: What it is without."""
+    """Add ``--shape`` to a parser.
+
+    Args:
+        parser: The parser.
+        default: The size without this argument, in words.
+    """
     parser.add_argument(
         '--shape',
         type=int,
@@ -46,7 +50,7 @@ def add_shape_argument(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Args: parser: Gets what training and testing have in common."""
+    """Add the arguments that training and testing have in common."""
     parser.add_argument(
         '--work-dir', help='output folder; work_dirs/<config> by default'
     )
@@ -60,31 +64,3 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # mmengine reads the environment, which torchrun sets
     os.environ.setdefault('LOCAL_RANK', '0')
-
-
-def add_study_arguments(parser: argparse.ArgumentParser) -> None:
-    """Args: parser: Gets what tools that run studies have in common."""
-    parser.add_argument('study', help='YAML file')
-    parser.add_argument(
-        '--out', help='folder of the results, default docs/studies/NAME'
-    )
-    parser.add_argument(
-        '--work-dir',
-        help='folder of checkpoints and logs, default work_dirs/studies/NAME',
-    )
-    parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1,
-        help='runs at a time, which share the cores, default 1',
-    )
-    parser.add_argument(
-        '--variants', nargs='+', help='run these only, default all'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='options of every run, over those of the file',
-    )

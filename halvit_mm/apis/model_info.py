@@ -21,6 +21,7 @@ __all__ = [
     'PartInfo',
     'build_model',
     'count_parameters',
+    'forward_pass',
     'model_info',
     'print_model_info',
 ]
@@ -99,9 +100,21 @@ def _cpu_attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:
     return sdpa_flop_count(q, k, v)
 
 
-def _forward(cfg: Config, size, model: nn.Module) -> Callable[[], None]:
-    """Returns: A forward pass of one image of noise, without gradients."""
-    batch = fake_batch(cfg, size, num_images=1)
+def forward_pass(
+    cfg: Config, size: Tuple[int, int], model: nn.Module, num_images: int = 1
+) -> Callable[[], object]:
+    """Prepare a forward pass of noise, to count or to time it.
+
+    Args:
+        cfg: Of the model.
+        size: Height and width in pixels.
+        model: A detector or classifier; it is put into eval mode.
+        num_images: Images in the pass.
+
+    Returns:
+        A function that runs the pass without gradients.
+    """
+    batch = fake_batch(cfg, size, num_images)
     data = model.eval().data_preprocessor(batch, False)
     return torch.no_grad()(partial(model, **data, mode='tensor'))
 
@@ -112,7 +125,7 @@ def _count_flops(model: nn.Module, cfg: Config, size) -> FlopCounterMode:
     counter = FlopCounterMode(
         display=False, custom_mapping={_CPU_ATTENTION: _cpu_attention_flops}
     )
-    forward = _forward(cfg, size, model)
+    forward = forward_pass(cfg, size, model)
     with counter:
         forward()
     return counter

@@ -5,8 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-
-from halvit_mm.apis.study import Study, run_study
+from study import Study, run_study
 
 from .conftest import tool
 
@@ -89,5 +88,7 @@ def test_study(study, tmp_path):
     # A result is lost: the run goes on from its last checkpoint, so that
     # nothing is trained again.
     (out / 'results.json').write_text(json.dumps(results[:1]))
-    again = run_study(Study.load(study), tmp_path / 'work', out)[1]
+    again = run_study(
+        Study.load(study), tmp_path / 'work', out / 'results.json'
+    )[1]
     assert again['scores'] == signed['scores']

@@ -5,27 +5,34 @@
     benchmark.py detector configs/maskrcnn_halvit_t.py --shape 800 1344
     benchmark.py layer --grid --dtype bf16
     benchmark.py fips configs/fips/deit_b_fips.py --budget 0.25 --mode infer
+    benchmark.py page
 
-Prints a table; writes result.json (raw samples included) and times.png.
+Prints a table; writes result.json (raw samples included) and times.png. With
+--out docs/benchmarks they are kept for the page, docs/benchmarks.md, which the
+last command writes.
 """
 
 import argparse
 import sys
 from itertools import product
+from pathlib import Path
 
 import torch
-
-from halvit_mm.apis.benchmark import (
+from bench import (
     DTYPES,
     LEVELS,
     MODES,
     VARIANTS,
     grid,
-    report,
+    print_result,
     run_benchmark,
+    save_result,
+    write_page,
 )
+
 from halvit_mm.apis.cli import add_shape_argument
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = {
     'layer': (
         'embed_dims',
@@ -71,7 +78,9 @@ def add_common_arguments(parser):
         help='least length of a sample, which is the mean of several steps',
     )
     parser.add_argument('--threads', type=int, help='of the CPU')
-    parser.add_argument('--out', default='work_dirs/benchmark', help='folder')
+    parser.add_argument(
+        '--out', type=Path, default='work_dirs/benchmark', help='folder'
+    )
     parser.add_argument(
         '--markdown', metavar='FILE', help='append the table to a file'
     )
@@ -108,6 +117,7 @@ def parse_args():
     )
     for level in (layer, backbone, detector, fips):
         add_common_arguments(level)
+    levels.add_parser('page', help='write docs/benchmarks.md')
     return parser.parse_args()
 
 
@@ -127,6 +137,9 @@ def cases(args):
 
 def main():
     args = parse_args()
+    if args.level == 'page':
+        print(f'written to {write_page(ROOT / "docs")}')
+        return
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
@@ -144,7 +157,8 @@ def main():
             args.min_seconds,
             log=lambda line: print(f'  {line}', flush=True),
         )
-        print(f'written to {report(result, args.out, args.markdown)}')
+        print_result(result)
+        print(f'written to {save_result(result, args.out, args.markdown)}')
         failed += [v.name for v in result.variants if v.failed]
     sys.exit(bool(failed))
 

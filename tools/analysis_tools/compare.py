@@ -5,41 +5,7 @@
 What stands in the results is not run again; what was interrupted goes on.
 """
 
-import argparse
-from pathlib import Path
-
-from halvit_mm.apis.cli import add_study_arguments
-from halvit_mm.apis.study import Study, print_study, run_study, write_study
-from halvit_mm.visualization import draw_study
-
-
-def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_study_arguments(parser)
-    return parser.parse_args()
-
-
-def main():
-    args = parse_args()
-    study = Study.load(args.study, args.cfg_options)
-    out = Path(args.out or f'docs/studies/{study.name}')
-    work_dir = Path(args.work_dir or f'work_dirs/studies/{study.name}')
-
-    def write(results):
-        if not results:
-            return
-        write_study(study, results, out)
-        draw_study(study.metric, results, str(out / 'scores.png'))
-
-    results = run_study(
-        study, work_dir, out, args.jobs, args.variants, after=write
-    )
-    print_study(study, results)
-    print(f'written to {out}')
-
+from study import main
 
 if __name__ == '__main__':
-    main()
+    main(__doc__)

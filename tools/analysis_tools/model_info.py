@@ -5,7 +5,8 @@ import argparse
 from halvit_mm.apis import load_config, model_info, print_model_info
 from halvit_mm.apis.cli import add_config_options, add_shape_argument
 from halvit_mm.apis.fake_data import image_size
-from halvit_mm.apis.latency import stopwatch, time_in_turns
+from halvit_mm.apis.model_info import build_model, forward_pass
+from halvit_mm.apis.timing import device_name, time_in_turns
 
 
 def parse_args():
@@ -26,17 +27,19 @@ def parse_args():
 
 def main():
     args = parse_args()
-    timers = {}
+    passes = {}
     for path in args.config:
         cfg = load_config(path, args.cfg_options, read_data=False)
         size = tuple(args.shape) if args.shape else image_size(cfg)
         print_model_info(path, size, model_info(cfg, size))
         if args.latency:
-            timers[path] = stopwatch(cfg, size, args.batch)
-    for path, seconds in time_in_turns(timers, repeats=3).items():
+            passes[path] = forward_pass(
+                cfg, size, build_model(cfg), args.batch
+            )
+    for path, seconds in time_in_turns(passes, rounds=3, in_a_row=3).items():
         print(
             f'latency {seconds * 1e3:.0f} ms, {args.batch / seconds:.2f} '
-            f'images/s, CPU: {path}'
+            f'images/s on {device_name()}: {path}'
         )
 
 

@@ -3,16 +3,16 @@
 import argparse
 from pathlib import Path
 
-from halvit_mm.apis.model_zoo import (
+from zoo import (
+    draw_zoo,
     load_zoo,
     measure_zoo,
     write_metafile,
     write_page,
     zoo_points,
 )
-from halvit_mm.visualization import draw_zoo
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def parse_args():

@@ -13,12 +13,9 @@ from .run import (
     load_original,
 )
 from .settings import FiPSSettings
-from .study import CompressionStudy, run_compression_study
-from .study_report import print_compression_study, write_compression_study
 
 __all__ = [
     'CompressionResult',
-    'CompressionStudy',
     'FiPSSettings',
     'UnitPlan',
     'calibration_batches',
@@ -28,10 +25,7 @@ __all__ = [
     'dense_model',
     'estimate',
     'load_original',
-    'print_compression_study',
     'print_plan',
-    'run_compression_study',
     'save_dense',
-    'write_compression_study',
     'write_report',
 ]

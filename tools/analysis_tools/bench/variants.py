@@ -1,0 +1,225 @@
+"""Ways to compute a case, to be compared."""
+
+from contextlib import nullcontext
+from functools import partial
+from typing import Callable, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from halvit_mm import ops
+from halvit_mm.engine import GraphedForward
+from halvit_mm.models.layers import prepare
+
+from .cases import Case
+from .hoisted import HoistedEncoderLayer
+from .steps import Step
+
+__all__ = ['VARIANTS', 'choose_variants', 'make_step', 'why_not']
+
+_TIED = ('layer', 'backbone', 'detector')
+_FIPS = ('fips',)
+
+
+class Variant(NamedTuple):
+    """One way to compute a case.
+
+    Attributes:
+        what: A description of a few words.
+        tied: Whether the layers are tied.
+        context: Makes the context that it runs in.
+        change: Called with the case and its module; returns the module that
+            is run.
+        levels: The levels that have it.
+        is_compiled: Whether it uses ``torch.compile``.
+        by_default: Whether it runs unless others are chosen.
+        inference_only: Whether it has no gradients.
+        cuda_only: Whether it needs a GPU.
+        act: The form of the GELU that it needs; empty for any.
+    """
+
+    what: str
+    tied: bool = True
+    context: Callable = partial(ops.use, 'plain')
+    change: Optional[Callable] = None
+    levels: Sequence[str] = _TIED
+    is_compiled: bool = False
+    by_default: bool = True
+    inference_only: bool = False
+    cuda_only: bool = False
+    act: str = ''
+
+
+def choose_variants(
+    level: str, names: Optional[Sequence[str]] = None
+) -> Tuple[str, ...]:
+    """Check which variants are asked for.
+
+    Args:
+        level: One of :data:`bench.LEVELS`.
+        names: Names of variants; None for those that run by default.
+
+    Returns:
+        The names, each once.
+
+    Raises:
+        ValueError: If a variant is unknown or the level does not have it.
+    """
+    known = [name for name, v in VARIANTS.items() if level in v.levels]
+    if names is None:
+        return tuple(name for name in known if VARIANTS[name].by_default)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f'variant {name!r} does not exist for a {level}: choose from '
+                f'{known}'
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def why_not(name: str, case: Case) -> str:
+    """Say why a variant cannot run a case.
+
+    Args:
+        name: Of the variant.
+        case: What is to be computed.
+
+    Returns:
+        The reason; empty if it can run.
+    """
+    variant = VARIANTS[name]
+    if variant.inference_only and case.mode == 'train':
+        return 'for inference only'
+    if variant.cuda_only and case.device_type != 'cuda':
+        return 'needs a GPU'
+    if variant.act and variant.act != case.act:
+        return f'needs act={variant.act}'
+    return ''
+
+
+def make_step(
+    name: str,
+    case: Case,
+    compile_backend: str = 'inductor',
+) -> Step:
+    """Build a variant; all tied ones have the same weights.
+
+    Args:
+        name: Of the variant.
+        case: What is computed.
+        compile_backend: The backend of ``torch.compile``.
+
+    Returns:
+        A step of the case.
+    """
+    variant = VARIANTS[name]
+    torch.manual_seed(0)
+    if name == 'hoisted':
+        module = case.build(True, layer_cls=HoistedEncoderLayer)
+    else:
+        module = case.build(variant.tied)
+    if variant.is_compiled:
+        encoder, _ = case.encoder(module)
+        mode = 'max-autotune' if name == 'compile-max' else None
+        encoder.compile(backend=compile_backend, mode=mode)
+    if variant.change:
+        module = variant.change(case, module)
+    return Step(case, module, variant.context)
+
+
+class _Graphed(nn.Module):
+    """A module that is run as CUDA graphs."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.graphed = GraphedForward(module)
+
+    def forward(self, *inputs: Tensor):
+        return self.graphed(*inputs)
+
+
+def _prepare(case: Case, module: nn.Module) -> nn.Module:
+    prepare(module, case.torch_dtype)
+    return module
+
+
+def _compress(
+    case: Case, module: nn.Module, execution: Optional[str] = None
+) -> nn.Module:
+    return case.compress(module, execution)
+
+
+def _graph(case: Case, module: nn.Module) -> nn.Module:
+    encoder, name = case.encoder(_prepare(case, module))
+    if name is None:
+        return _Graphed(encoder).eval()
+    setattr(module, name, _Graphed(encoder).eval())
+    return module
+
+
+VARIANTS = {
+    'untied': Variant('six matrices a layer', tied=False, context=nullcontext),
+    'naive': Variant('F.linear with W and W.t(), casts left to autocast'),
+    'hoisted': Variant(
+        'as naive, but each tensor is cast once', levels=('layer',)
+    ),
+    'compile': Variant('torch.compile of naive', is_compiled=True),
+    'compile-max': Variant(
+        'torch.compile of naive, max-autotune',
+        is_compiled=True,
+        by_default=False,
+    ),
+    'compile+ops': Variant(
+        'torch.compile around the operators',
+        context=partial(ops.use, in_compile=True),
+        is_compiled=True,
+    ),
+    'ours': Variant('the operators', context=ops.use),
+    **{
+        f'ours-impl{impl}': Variant(
+            f'the operators, GELU {where} (gelu_tanh only)',
+            context=partial(ops.use, impl=impl),
+            by_default=False,
+            cuda_only=True,
+            act='gelu_tanh',
+        )
+        for impl, where in enumerate(('by a kernel', 'in the product'))
+    },
+    'prepared': Variant(
+        'the operators, weights cast and packed before',
+        context=ops.use,
+        change=_prepare,
+        inference_only=True,
+    ),
+    'graph': Variant(
+        'prepared, as a CUDA graph',
+        context=ops.use,
+        change=_graph,
+        inference_only=True,
+        cuda_only=True,
+    ),
+    'dense': Variant(
+        'the original', context=nullcontext, levels=_FIPS, tied=False
+    ),
+    'factorized': Variant(
+        'products of base and factor in every step, as in training; in '
+        'inference they are kept',
+        context=nullcontext,
+        change=_compress,
+        levels=_FIPS,
+    ),
+    **{
+        execution: Variant(
+            what,
+            context=nullcontext,
+            change=partial(_compress, execution=execution),
+            levels=_FIPS,
+            inference_only=True,
+        )
+        for execution, what in (
+            ('materialize', 'products multiplied once and for all'),
+            ('low_rank', 'through the rank, (x U) V'),
+        )
+    },
+}

@@ -1,0 +1,75 @@
+"""The command line of studies."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from .plan import ROOT, Study
+from .report import study_table, write_study
+from .runner import run_study
+
+__all__ = ['main']
+
+
+def parse_args(description: str) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        description: What the tool does.
+
+    Returns:
+        The arguments.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('study', help='YAML file')
+    parser.add_argument(
+        '--out', help='folder of the results, default docs/studies/NAME'
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='folder of checkpoints and logs, default work_dirs/studies/NAME',
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='runs at a time, which share the cores, default 1',
+    )
+    parser.add_argument(
+        '--variants', nargs='+', help='run these only, default all'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='options of every run, over those of the file',
+    )
+    return parser.parse_args()
+
+
+def main(description: str) -> None:
+    """Run a study from the command line and write what came out.
+
+    Args:
+        description: What the tool does.
+    """
+    args = parse_args(description)
+    study = Study.load(args.study, args.cfg_options)
+    out = Path(args.out or ROOT / 'docs' / 'studies' / study.name)
+    work_dirs = ROOT / 'work_dirs' / 'studies'
+    results = run_study(
+        study,
+        Path(args.work_dir or work_dirs / study.name),
+        out / 'results.json',
+        args.jobs,
+        args.variants,
+        after=partial(write_study, study, out=out),
+    )
+    study_table(study, results).print()
+    print(f'written to {out}')
