@@ -3,7 +3,7 @@
 from .coco_summary import coco_summary, print_coco_summary
 from .config import load_config
 from .model_info import model_info, print_model_info
-from .run import build_runner, test, train
+from .training import build_runner, test, train
 
 __all__ = [
     'build_runner',

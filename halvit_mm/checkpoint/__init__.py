@@ -1,13 +1,20 @@
 """Checkpoints in and out, for any ``nn.Module``."""
 
+from .files import atomic_write, read_header, save_weights
+from .header import host_meta
 from .key_maps import KEY_MAPS, from_ours, to_ours
-from .loading import check_coverage, load_pretrained, read_state_dict
+from .loading import load_weights
+from .reading import read_state_dict, read_weights
 
 __all__ = [
     'KEY_MAPS',
-    'check_coverage',
+    'atomic_write',
     'from_ours',
-    'load_pretrained',
+    'host_meta',
+    'load_weights',
+    'read_header',
     'read_state_dict',
+    'read_weights',
+    'save_weights',
     'to_ours',
 ]

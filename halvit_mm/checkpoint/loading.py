@@ -1,196 +1,190 @@
-"""Reading of checkpoints: safe, counted, and loud where they do not fit."""
+"""The loader of everything here that loads weights into a model.
+
+It says what was not loaded and what the file has beyond the model, and it
+refuses what would change the output without a word.
+"""
 
 import logging
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Dict, List, Optional
+import re
+from collections import Counter
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
-from mmengine.logging import print_log
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .coverage import Comparison, compare, describe_missing, likely_prefixes
 from .key_maps import to_ours
+from .log import say
+from .reading import read_weights
 
-__all__ = ['check_coverage', 'load_pretrained', 'read_state_dict']
+__all__ = ['load_weights']
 
 StateDict = Dict[str, Tensor]
 
+_MIN_COVERAGE = 0.95
 
-def read_state_dict(path: str) -> StateDict:
-    """Read the weights of a file, never executing what it holds.
+
+def load_weights(
+    module: nn.Module,
+    path: str,
+    *,
+    prefix: str = '',
+    origin: Optional[str] = None,
+    min_coverage: float = _MIN_COVERAGE,
+    ignore: Sequence[str] = (),
+    key: Optional[str] = None,
+    source_grid: Optional[Tuple[int, int]] = None,
+    map_location: Optional[str] = None,
+) -> float:
+    """Load the weights of a file into a model or a part of one.
+
+    Each submodule with a method ``adapt_state_dict(state_dict, prefix)`` may
+    fit the weights to itself first: position embeddings are interpolated,
+    what older files lack is filled in.
 
     Args:
-        path: A ``.safetensors`` file, or one of ``torch.save`` with the
-            weights at the top, under ``state_dict`` or under ``model``.
+        module: A model, a backbone, or any other module.
+        path: File to read, see :func:`.reading.read_weights`.
+        prefix: What the module's names start with in the file. Where no name
+            does, the names are searched for behind another beginning, such
+            as none or ``model.``.
+        origin: Project whose names the file has, one of
+            :data:`.key_maps.KEY_MAPS`; None for mmpretrain's or our own.
+        min_coverage: Least share of the module's bytes, 0 to 1. Norms,
+            statistics, position embeddings and biases may be missing only
+            where less than the default is asked.
+        ignore: Regular expressions, each for the beginning of names, without
+            the prefix, that are not loaded and may be missing or unknown.
+        key: Entry of the file that holds the weights, where there are
+            several.
+        source_grid: Height and width, in tokens, of the file's position
+            embeddings, where their number does not tell.
+        map_location: Device to read to; weights are copied to the module's
+            own device in any case.
 
     Returns:
-        Name -> tensor on the CPU, without a leading ``module.``.
+        The share of the module's bytes that was loaded, 0 to 1.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file holds more than data, or no weights.
+        ValueError: If the file is damaged or holds more than data; if it
+            covers less than ``min_coverage``, lacks what the module needs, or
+            has what the module does not know, naming the differences; if a
+            weight has another shape; or if a name is not known of ``origin``.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path}')
-    content = _read(path)
-    for key in ('state_dict', 'model'):
-        if isinstance(content, dict):
-            content = content.get(key, content)
-    if not isinstance(content, dict):
-        raise ValueError(f'{path} holds no weights but {type(content)}')
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise ValueError(f'{path} holds no weights; keys: {list(content)[:9]}')
-    return {k.removeprefix('module.'): v for k, v in tensors.items()}
-
-
-def _read(path: str):
-    """Returns: What the file holds; data only."""
-    try:
-        if str(path).endswith('.safetensors'):
-            return load_file(path)
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(
-            f'{path} is not a plain checkpoint: {error}. If you trust it, '
-            'load it with torch.load(..., weights_only=False) and save its '
-            'state dict alone'
-        ) from error
-    except (EOFError, OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f'{path} is damaged or incomplete: {error}'
-        ) from error
-
-
-def _missing_file_message(checkpoint: str, made_by: Optional[str]) -> str:
-    lines = [f'there is no checkpoint {checkpoint}.']
-    if made_by:
-        lines.append(f'Make it:            {made_by}')
-    lines.append(
-        'Start from scratch: --cfg-options model.backbone.init_cfg=None'
-    )
-    return '\n'.join(lines)
-
-
-def _nbytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _complaint(own: StateDict, found: StateDict, fitting: List[str]) -> str:
-    misfits = [
-        f'{k} is {tuple(found[k].shape)}, here {tuple(own[k].shape)}'
-        for k in found
-        if k in own and k not in fitting
-    ]
-    lines = []
-    if misfits:
-        lines.append(f'other shapes ({len(misfits)}): {misfits[:3]}')
-    for title, one, other in (
-        ('missing', own, found),
-        ('not known here', found, own),
-    ):
-        names = [k for k in one if k not in other]
-        if names:
-            lines.append(f'{title} ({len(names)}): {names[:3]}')
-    return '\n'.join(lines)
-
-
-def check_coverage(
-    module: nn.Module,
-    found: StateDict,
-    checkpoint: str,
-    min_coverage: float = 0.95,
-) -> float:
-    """Whether weights are those of a module.
-
-    Args:
-        module: What they are for.
-        found: Name -> tensor.
-        checkpoint: Where they come from, for the error.
-        min_coverage: Least share of the module's bytes.
-
-    Returns:
-        The share of the module's bytes that they cover, 0 to 1.
-
-    Raises:
-        ValueError: If it is less than ``min_coverage`` or a weight has
-            another shape, naming the differences.
-    """
-    own = module.state_dict()
-    fitting = [k for k in found if k in own and found[k].shape == own[k].shape]
-    misfitting = any(k in own and k not in fitting for k in found)
-    loaded = sum(_nbytes(own[k]) for k in fitting)
-    coverage = loaded / sum(map(_nbytes, own.values()))
-    if coverage < min_coverage or misfitting:
-        raise ValueError(
-            f'{checkpoint} does not fit {type(module).__name__}: it covers '
-            f'{coverage:.1%} of its bytes (at least {min_coverage:.0%} are '
-            'asked) and is of another architecture or '
-            f'incomplete.\n{_complaint(own, found, fitting)}'
-        )
-    return coverage
-
-
-def load_pretrained(
-    module: nn.Module,
-    checkpoint: str,
-    prefix: str = 'backbone.',
-    min_coverage: float = 0.95,
-    made_by: Optional[str] = None,
-    origin: Optional[str] = None,
-) -> float:
-    """Load a backbone's weights and count how much of it they cover.
-
-    Args:
-        module: The backbone. Its ``adapt_state_dict``, if any, is applied to
-            the weights first.
-        checkpoint: File to read.
-        prefix: What the backbone's keys start with in the file; where no key
-            does, the file is taken as the backbone's own.
-        min_coverage: Least share of the backbone's bytes.
-        made_by: Command that makes the file, for the error.
-        origin: Project whose names the file has, one of
-            :data:`.key_maps.KEY_MAPS`; None for mmpretrain's or our own.
-
-    Returns:
-        The share of the backbone's bytes that was loaded, 0 to 1.
-
-    Raises:
-        FileNotFoundError: If there is no such file, with the way out.
-        ValueError: If less than ``min_coverage`` is covered, a weight has
-            another shape, naming the differences, or its name is not known
-            of ``origin``.
-    """
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(_missing_file_message(checkpoint, made_by))
-    found = read_state_dict(checkpoint)
+    weights = read_weights(path, key, map_location)
+    found, notes = weights.state_dict, list(weights.notes)
     if origin is not None:
         found = to_ours(found, origin)
-    prefix = prefix and prefix.rstrip('.') + '.'
-    if any(key.startswith(prefix) for key in found):
-        found = {
-            key.removeprefix(prefix): value
-            for key, value in found.items()
-            if key.startswith(prefix)
-        }
+    found = _behind_prefix(module, found, prefix, notes)
+    for note in notes:
+        say(f'{path}: {note}')
+    found = {
+        name: tensor
+        for name, tensor in found.items()
+        if not any(re.match(pattern, name) for pattern in ignore)
+    }
+    try:
+        _adapt(module, found, source_grid)
+    except (AssertionError, ValueError) as error:
+        raise ValueError(f'{path}: {error}') from error
+    comparison = compare(module, found, ignore)
+    _check(comparison, module, path, prefix, min_coverage, found)
     own = module.state_dict()
-    if hasattr(module, 'adapt_state_dict') and _same_width(own, found):
-        module.adapt_state_dict(found)
-    coverage = check_coverage(module, found, checkpoint, min_coverage)
-    module.load_state_dict(found, strict=False)
-    print_log(
-        f'{checkpoint}: loaded {coverage:.1%} of the bytes of '
-        f'{type(module).__name__}',
-        logger='current',
-        level=logging.INFO,
+    module.load_state_dict(
+        {k: v for k, v in found.items() if k in own}, strict=False
     )
-    return coverage
+    _report(comparison, module, path)
+    return comparison.coverage
 
 
-def _same_width(own: StateDict, found: StateDict) -> bool:
-    """Whether embeddings of another grid could be fitted at all."""
-    if 'pos_embed' not in own or 'pos_embed' not in found:
-        return False
-    return own['pos_embed'].shape[-1] == found['pos_embed'].shape[-1]
+def _behind_prefix(
+    module: nn.Module, found: StateDict, prefix: str, notes: List[str]
+) -> StateDict:
+    """The weights of a module, under its own names."""
+    prefix = prefix and prefix.rstrip('.') + '.'
+    if not any(name.startswith(prefix) for name in found) or not prefix:
+        candidates = likely_prefixes(module.state_dict(), found)
+        if not candidates or '' in candidates:
+            return dict(found)  # the file is the module's own
+        if len(candidates) > 1:
+            return dict(found)  # which one is meant, the error asks
+        prefix = candidates[0]
+        notes.append(f'took the weights whose names begin with {prefix!r}')
+    others = Counter(
+        name.split('.')[0] for name in found if not name.startswith(prefix)
+    )
+    if others:
+        names = ', '.join(f'{k} ({count})' for k, count in others.items())
+        notes.append(f'left out what is not of {prefix!r}: {names}')
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in found.items()
+        if name.startswith(prefix)
+    }
+
+
+def _adapt(module: nn.Module, found: StateDict, source_grid) -> None:
+    """Let each submodule fit the weights to itself, in place."""
+    for path, part in module.named_modules():
+        prefix = f'{path}.' if path else ''
+        # Of the class: a wrapper may pass attributes of its content on.
+        if not hasattr(type(part), 'adapt_state_dict'):
+            # The hosts' ViTs do it in the hooks of load_state_dict.
+            for hook in part._load_state_dict_pre_hooks.values():
+                hook(found, prefix, {}, True, [], [], [])
+            continue
+        if source_grid is not None and f'{prefix}pos_embed' in found:
+            found[f'{prefix}pos_embed_grid'] = torch.tensor(source_grid)
+        part.adapt_state_dict(found, prefix)
+
+
+def _check(
+    comparison: Comparison,
+    module: nn.Module,
+    path: str,
+    prefix: str,
+    min_coverage: float,
+    found: StateDict,
+) -> None:
+    needed = comparison.needed if min_coverage >= _MIN_COVERAGE else []
+    if (
+        comparison.coverage >= min_coverage
+        and not comparison.misfits
+        and not comparison.unknown
+        and not needed
+    ):
+        return
+    lines = [
+        f'{path} does not fit {type(module).__name__}: it covers '
+        f'{comparison.coverage:.1%} of its bytes (at least '
+        f'{min_coverage:.0%} are asked) and is of another architecture or '
+        'incomplete.',
+        *comparison.lines(),
+    ]
+    others = likely_prefixes(module.state_dict(), found)
+    if others and '' not in others:
+        lines.append(
+            f'The module is in the file behind {others[:3]}: name one of '
+            f'them with prefix=..., instead of {prefix!r}.'
+        )
+    elif comparison.coverage >= min_coverage and not comparison.misfits:
+        lines.append(
+            'These change what the model computes. If it is meant, name them '
+            f'with ignore=[{(comparison.unknown or needed)[0]!r}, ...].'
+        )
+    raise ValueError('\n'.join(lines))
+
+
+def _report(comparison: Comparison, module: nn.Module, path: str) -> None:
+    name = type(module).__name__
+    say(f'{path}: loaded {comparison.coverage:.1%} of the bytes of {name}')
+    if comparison.harmless:
+        names = comparison.harmless
+        say(f'{path}: not needed by {name} ({len(names)}): {names[:9]}')
+    if comparison.missing:
+        say(
+            f'{path}: {describe_missing(comparison.missing)}; they keep '
+            'their present values',
+            logging.WARNING,
+        )

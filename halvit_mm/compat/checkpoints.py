@@ -2,8 +2,12 @@
 
 ``torch.load`` admits only known classes there. A checkpoint of mmengine holds
 its logging history; mmengine 0.10.7 does not announce those classes, so that
-resuming fails with ``Unsupported global``.
+resuming fails with ``Unsupported global``. Later versions announce them for
+the time of a call and withdraw them afterwards, ours as well: they are
+announced again before every read of our own.
 """
+
+from argparse import Namespace
 
 import numpy as np
 import torch
@@ -25,7 +29,8 @@ def allow_mmengine_checkpoints() -> None:
 
     They are data containers: the history buffer and numpy's arrays, scalars
     and number types. The buffer names its statistics by ``getattr``, for
-    which a function stands in that can reach nothing else.
+    which a function stands in that can reach nothing else. A Namespace, the
+    arguments of a command line, is what timm, DeiT and MAE add.
     """
     from mmengine.logging.history_buffer import HistoryBuffer
 
@@ -33,6 +38,7 @@ def allow_mmengine_checkpoints() -> None:
     numbers = (np.float32, np.float64, np.int32, np.int64, np.bool_)
     torch.serialization.add_safe_globals(
         [
+            Namespace,
             HistoryBuffer,
             (_history_method, 'builtins.getattr'),
             np.ndarray,

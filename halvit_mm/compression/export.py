@@ -1,39 +1,32 @@
-"""Compressed files: a dense base, packed values and one bit per entry.
+"""Compressed files: bases, packed factors, and the structure in the header.
 
-A file is a safetensors file. Of a factor V it holds ``NAME.values``, its
-entries that are not pruned, in the order of rows, and ``NAME.mask``, one bit
-per entry, packed eight to a byte; everything else is stored under its own
-name. The metadata hold the version, the structure and a checksum.
+A file is one of :mod:`halvit_mm.checkpoint.files` with the format ``'fips'``.
+Its header has two more entries: ``structures``, from which a model gets its
+bases and factors, and ``shapes`` of the factors, which are packed
+(:mod:`halvit_mm.checkpoint.packing`).
 """
 
-import hashlib
-import json
-import math
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-import torch
-import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .files import written_whole
-from .fips import Structure, attach_structure
+from ..checkpoint.files import load_content, read_header, save_weights
+from ..checkpoint.header import Header, host_meta
+from ..checkpoint.packing import pack, unpack
 from .parametrization import factors
+from .structure import Structure, attach_structure
 
 __all__ = [
     'CompressedFile',
     'is_compressed_file',
     'load_compressed',
     'read_compressed',
+    'read_structures',
     'save_compressed',
 ]
 
-_BITS = torch.arange(7, -1, -1, dtype=torch.uint8)
-_FORMAT, _VERSION = 'halvit_mm.fips', 1
 _FACTOR = '.parametrizations.weight.original'
-_MASK = '.parametrizations.weight.0.mask'
 
 
 class CompressedFile(NamedTuple):
@@ -42,7 +35,7 @@ class CompressedFile(NamedTuple):
     Attributes:
         structures: One per group.
         state_dict: Of the compressed model, unpacked; pruned entries are 0.
-        meta: What was given with it.
+        meta: The ``meta`` of a checkpoint, with the classes' names.
     """
 
     structures: List[Structure]
@@ -55,125 +48,109 @@ def save_compressed(
     structures: Sequence[Structure],
     path: Path,
     meta: Optional[Dict] = None,
+    model_cfg: Optional[Dict] = None,
 ) -> int:
     """Write a compressed model.
 
     Args:
-        model: With factors.
-        structures: Of :func:`.fips.prepare`.
-        path: A ``.safetensors`` file, written whole or not at all.
-        meta: Kept in the file, of JSON's types.
+        model: A model with factors.
+        structures: Structure of each group, from :func:`.fips.prepare`.
+        path: A ``.safetensors`` file; it is replaced only when the new one is
+            complete.
+        meta: As a checkpoint has it; the names and colours of the classes in
+            its ``dataset_meta`` are kept.
+        model_cfg: The ``model`` of the header.
 
     Returns:
-        Bytes of the file.
+        Size of the file in bytes.
 
     Raises:
         OSError: If it cannot be written.
     """
-    tensors = {}
-    masks = {f'{f.name}{_FACTOR}': f.weight.mask.cpu() for f in factors(model)}
-    for name, tensor in model.state_dict().items():
-        tensor = tensor.detach().cpu().contiguous()
-        if name in masks:
-            mask = masks[name]
-            tensors[f'{name}.values'] = tensor[mask]
-            tensors[f'{name}.mask'] = _pack_bits(mask)
-        elif not name.endswith(_MASK):
-            tensors[name] = tensor
-    content = dict(
-        version=_VERSION,
+    dataset = (meta or {}).get('dataset_meta') or {}
+    shapes = {
+        f'{f.name}{_FACTOR}': list(f.weight.mask.shape) for f in factors(model)
+    }
+    save_weights(
+        path,
+        pack(model.state_dict()),
+        format='fips',
+        classes=dataset.get('classes'),
+        palette=dataset.get('palette'),
+        model=model_cfg,
         structures=structures,
-        shapes={name: list(mask.shape) for name, mask in masks.items()},
-        sha256=_checksum(tensors),
-        meta=meta or {},
+        shapes=shapes,
     )
-    # One key: safetensors writes several in an order of its own each time.
-    metadata = {_FORMAT: json.dumps(content)}
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata)
     return Path(path).stat().st_size
 
 
-def _pack_bits(mask: Tensor) -> Tensor:
-    """Args: mask: Of any shape. Returns: (ceil(entries / 8),), uint8."""
-    bits = F.pad(mask.flatten().to(torch.uint8), (0, -mask.numel() % 8))
-    return (bits.view(-1, 8) << _BITS).sum(1, dtype=torch.uint8)
+def read_structures(path: Path) -> List[Structure]:
+    """Read how a compressed file's model is built, and none of its weights.
 
+    Args:
+        path: File of :func:`save_compressed`.
 
-def _unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
-    """Args: packed: Of :func:`_pack_bits`. Returns: The mask."""
-    bits = (packed[:, None] >> _BITS) & 1
-    return bits.flatten()[: math.prod(shape)].bool().view(*shape)
+    Returns:
+        Structure of each group.
 
-
-def _checksum(tensors: Dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f'{name} {tensor.dtype} {list(tensor.shape)}'.encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no compressed file.
+    """
+    _check_exists(path)
+    return _structures(read_header(path), path)
 
 
 def read_compressed(path: Path) -> CompressedFile:
-    """Read a compressed file.
+    """Read a compressed file as a whole and check it.
 
     Args:
-        path: Of :func:`save_compressed`.
+        path: File of :func:`save_compressed`, of this or an earlier version.
 
     Returns:
         Its content, lossless.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, cut short, or none of these files.
+        ValueError: If it is damaged, cut short, or no compressed file.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no compressed file {path}')
-    try:
-        with safe_open(path, framework='pt') as file:
-            metadata = (file.metadata() or {}).get(_FORMAT)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f'{path} is damaged or cut short: {error}') from error
-    if metadata is None:
-        raise ValueError(f'{path} is no compressed file of FiPS')
-    content = json.loads(metadata)
-    if content['version'] != _VERSION:
-        raise ValueError(
-            f'{path} has version {content["version"]} of the format, this '
-            f'code reads version {_VERSION}'
-        )
-    if _checksum(tensors) != content['sha256']:
-        raise ValueError(f'{path} is damaged: its checksum does not fit')
-    for name, shape in content['shapes'].items():
-        values = tensors.pop(f'{name}.values')
-        mask = _unpack_bits(tensors.pop(f'{name}.mask'), shape)
-        factor = values.new_zeros(shape)
-        factor[mask] = values
-        tensors[name] = factor
-        tensors[name.removesuffix(_FACTOR) + _MASK] = mask
-    structures = map(Structure.from_json, content['structures'])
-    return CompressedFile(list(structures), tensors, content['meta'])
+    _check_exists(path)
+    content, header = load_content(path)
+    structures = _structures(header, path)
+    state_dict = unpack(content, header['shapes'])
+    return CompressedFile(structures, state_dict, host_meta(header))
 
 
 def is_compressed_file(path: Path) -> bool:
-    """Args: path: Any file. Returns: Whether it says that it is of FiPS."""
-    if Path(path).suffix != '.safetensors' or not Path(path).is_file():
-        return False
-    try:
-        with safe_open(path, framework='pt') as file:
-            return _FORMAT in (file.metadata() or {})
-    except SafetensorError:
-        return False
+    """Whether a file's header says that it is a compressed one.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        The answer; no tensor is read for it.
+    """
+    header = read_header(path)
+    return header is not None and header['format'] == 'fips'
+
+
+def _check_exists(path: Path) -> None:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no compressed file {path}')
+
+
+def _structures(header: Optional[Header], path: Path) -> List[Structure]:
+    if header is None or header['format'] != 'fips':
+        raise ValueError(f'{path} is no compressed file of FiPS')
+    return [Structure.from_json(values) for values in header['structures']]
 
 
 def load_compressed(model: nn.Module, path: Path) -> List[Structure]:
     """Make a freshly built model the compressed one of a file.
 
     Args:
-        model: Of the original architecture, without factors; changed.
-        path: Of :func:`save_compressed`.
+        model: A model of the original architecture, without factors; changed.
+        path: File of :func:`save_compressed`.
 
     Returns:
         The structures.

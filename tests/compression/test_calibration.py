@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from halvit_mm.checkpoint import atomic_write
 from halvit_mm.compression import (
     Calibration,
     calibrate,
     factors,
     passes_of,
     prepare,
-    written_whole,
 )
 from halvit_mm.compression.activations import ActivationStore, capture
 
@@ -243,7 +243,7 @@ def test_units_that_are_not_called_once(tmp_path):
 
 def test_a_full_disk_keeps_the_last_state(tmp_path, monkeypatch):
     path = tmp_path / 'state.pt'
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         torch.save(dict(step=1), part)
 
     def full(*args):
@@ -251,7 +251,7 @@ def test_a_full_disk_keeps_the_last_state(tmp_path, monkeypatch):
 
     monkeypatch.setattr('os.fsync', full)
     with pytest.raises(OSError, match='No space left.*is kept'):
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             torch.save(dict(step=2), part)
     assert torch.load(path, weights_only=True) == dict(step=1)
     assert list(tmp_path.iterdir()) == [path]

@@ -1,16 +1,22 @@
 """Compressed files: lossless, as small as promised, refused when damaged."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
 
+from halvit_mm.checkpoint import load_weights, read_header
 from halvit_mm.compression import (
     factors,
+    is_compressed_file,
     load_compressed,
     prepare,
     read_compressed,
+    read_structures,
     save_compressed,
     scopes_of,
 )
@@ -44,6 +50,25 @@ def test_round_trip(compressed, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
     with pytest.raises(ValueError, match='parametrized already'):
         prepare(other, GROUPS, 0.5)
+
+
+def test_files_of_the_first_version_are_read(compressed):
+    model, structures, path = compressed
+    expected, header = read_compressed(path), read_header(path)
+    old = dict(
+        version=1,
+        structures=structures,
+        shapes=header['shapes'],
+        sha256=header['sha256'],
+        meta=dict(dataset_meta=dict(classes=['a', 'b'])),
+    )
+    save_file(load_file(path), path, {'halvit_mm.fips': json.dumps(old)})
+    assert is_compressed_file(path)
+    found = read_compressed(path)
+    assert found.structures == expected.structures == read_structures(path)
+    assert found.meta == dict(dataset_meta=dict(classes=['a', 'b']))
+    assert_close(found.state_dict, expected.state_dict, rtol=0, atol=0)
+    assert load_weights(model, path) == 1.0
 
 
 def test_size_is_the_arithmetic_of_the_budget(compressed):
@@ -139,3 +164,16 @@ def test_the_same_model_gives_the_same_bytes(compressed):
     for _ in range(3):
         save_compressed(model, structures, path)
         assert path.read_bytes() == before
+
+
+def test_no_host_is_needed(compressed):
+    _, _, path = compressed
+    code = (
+        'import sys\n'
+        "sys.modules['mmengine'] = None\n"
+        'from halvit_mm.compression import read_compressed\n'
+        f'print(len(read_compressed({str(path)!r}).structures))'
+    )
+    command = [sys.executable, '-c', code]
+    output = subprocess.run(command, capture_output=True, text=True)
+    assert output.stdout.strip() == str(len(GROUPS)), output.stderr

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from halvit_mm.apis import load_config
-from halvit_mm.apis import run as run_module
+from halvit_mm.apis import load_config, training
 from halvit_mm.apis import test as evaluate
 from halvit_mm.apis.compress import (
     FiPSSettings,
@@ -233,7 +232,7 @@ def test_executions_score_the_same(
         chosen.append(name)
         return convert(model, name)
 
-    monkeypatch.setattr(run_module, 'convert', record)
+    monkeypatch.setattr(training, 'convert', record)
     out, _ = compressed
     cfg = load_config(str(out / 'config.py'), work_dir=str(tmp_path))
     path = str(out / 'compressed.safetensors')

@@ -8,10 +8,16 @@ a ViT classifier and no others.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
-from safetensors.torch import save_file
-
-from halvit_mm.checkpoint import KEY_MAPS, from_ours, read_state_dict, to_ours
+from halvit_mm.checkpoint import (
+    KEY_MAPS,
+    from_ours,
+    read_state_dict,
+    save_weights,
+    to_ours,
+)
 
 
 def parse_args():
@@ -20,7 +26,7 @@ def parse_args():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('source', help='checkpoint, .pth or .safetensors')
-    parser.add_argument('target', help='.safetensors file to write')
+    parser.add_argument('target', help='.safetensors or .pth file to write')
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument('--from', dest='origin', choices=KEY_MAPS)
     group.add_argument('--to', choices=KEY_MAPS)
@@ -29,12 +35,15 @@ def parse_args():
 
 def main():
     args = parse_args()
-    state = read_state_dict(args.source)
-    if args.origin:
-        state = to_ours(state, args.origin)
-    else:
-        state = from_ours(state, args.to)
-    save_file({k: v.contiguous() for k, v in state.items()}, args.target)
+    try:
+        state = read_state_dict(args.source)
+        if args.origin:
+            state = to_ours(state, args.origin)
+        else:
+            state = from_ours(state, args.to)
+        save_weights(Path(args.target), state)
+    except (OSError, ValueError) as error:
+        sys.exit(f'{error}')
     print(f'{args.target}: {len(state)} weights')
 
 

@@ -8,6 +8,7 @@ result; it is as large and as fast as the original.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from halvit_mm.apis import load_config
@@ -21,15 +22,17 @@ def parse_args():
     )
     parser.add_argument('config', help='config of the compressed model')
     parser.add_argument('source', help='compressed file or checkpoint')
-    parser.add_argument('target', help='.pth file to write')
+    parser.add_argument('target', help='.pth or .safetensors file to write')
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
-    number = save_dense(
-        load_config(args.config), args.source, Path(args.target)
-    )
+    try:
+        cfg = load_config(args.config)
+        number = save_dense(cfg, args.source, Path(args.target))
+    except (OSError, ValueError) as error:
+        sys.exit(f'{error}')
     print(f'{args.target}: {number} weights')
 
 

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from torch import nn
 
-from ...checkpoint import check_coverage
-from ...compression import convert, written_whole
+from ...checkpoint import load_weights, save_weights
+from ...compression import convert
 from ...models import CompressedBackbone
-from ...weights import read_weights
 from ..model_info import build_model
-from .run import dataset_meta
+from .checkpoint import dataset_meta
 
 __all__ = ['dense_model', 'save_dense']
 
@@ -38,9 +36,7 @@ def dense_model(cfg: Config, checkpoint: str) -> nn.Module:
             f'the backbone is {type(backbone).__name__}, not a '
             'CompressedBackbone: take the config.py beside the compressed file'
         )
-    weights = read_weights(checkpoint)
-    check_coverage(model, weights, checkpoint, min_coverage=1.0)
-    model.load_state_dict(weights, strict=False)
+    load_weights(model, checkpoint, min_coverage=1.0)
     model.backbone = backbone.inner
     convert(model.backbone)
     return model.eval()
@@ -62,6 +58,11 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
         OSError: If it cannot be written.
     """
     state_dict = dense_model(cfg, checkpoint).state_dict()
-    with written_whole(out) as part:
-        torch.save(dict(meta=dataset_meta(cfg), state_dict=state_dict), part)
+    classes = dataset_meta(cfg).get('dataset_meta') or {}
+    save_weights(
+        out,
+        state_dict,
+        classes=classes.get('classes'),
+        palette=classes.get('palette'),
+    )
     return len(state_dict)

@@ -8,17 +8,15 @@ pretrained weights that are counted when they are loaded.
 from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
-import torch.nn.functional as F
-from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from mmpretrain.models.backbones import VisionTransformer
-from mmpretrain.models.utils import resize_pos_embed, to_2tuple
+from mmpretrain.models.utils import to_2tuple
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
 from ..layers import GELU_FORMS, EncoderLayer
-from ..layers.window import is_dynamic
+from .position_embeddings import PositionEmbeddings
 from .pretrained import PretrainedBackbone
 
 __all__ = ['PlainViT']
@@ -27,7 +25,7 @@ _ARCH_KEYS = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
 
 
 @MODELS.register_module()
-class PlainViT(PretrainedBackbone, VisionTransformer):
+class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
     """Untied ViT on the skeleton that HaLViT shares.
 
     With the default options it computes what mmpretrain's
@@ -62,7 +60,7 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
         kwargs: ``in_channels, final_norm, out_type, with_cls_token,
             interpolate_mode, patch_cfg, pre_norm, init_cfg`` of mmpretrain's
             ``VisionTransformer``. ``init_cfg=dict(type='Pretrained', ...)``
-            is served by :func:`halvit_mm.checkpoint.load_pretrained`.
+            is served by :func:`halvit_mm.checkpoint.load_weights`.
 
     Raises:
         ValueError: For an unknown arch, act or window index, sizes that do
@@ -138,6 +136,7 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
             **_without_padding(kwargs),
         )
         self.arch_settings = settings
+        self.mark_grid()
         self.patch_size = patch_size
         self.num_layers = settings['num_layers']
         self.out_indices = _check_indices(
@@ -216,83 +215,6 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
             self._freeze_stages()
         return self
 
-    def _prepare_pos_embed(self, state_dict, prefix, *args, **kwargs) -> None:
-        # The hook that the base class registers for load_state_dict.
-        self.adapt_state_dict(state_dict, prefix)
-
-    def adapt_state_dict(self, state_dict: dict, prefix: str = '') -> None:
-        """Fit cls token and position embeddings of a checkpoint, in place.
-
-        A cls token that this model lacks is dropped; one that the checkpoint
-        lacks keeps its present value. Position embeddings are interpolated
-        from the checkpoint's grid, ours or a square one, to ours.
-
-        Args:
-            state_dict: Of a ViT; changed.
-            prefix: What this backbone's keys start with.
-
-        Raises:
-            ValueError: If the checkpoint's grid cannot be told.
-        """
-        key = f'{prefix}pos_embed'
-        if key not in state_dict:
-            return
-        cls_key = f'{prefix}cls_token'
-        source = state_dict[key]
-        num_extra = 1 if cls_key in state_dict else 0
-        extra, grid = source[:, :num_extra], source[:, num_extra:]
-        if self.cls_token is None:
-            state_dict.pop(cls_key, None)
-            extra = extra[:, :0]
-        elif not num_extra:
-            state_dict[cls_key] = self.cls_token.detach().clone()
-            extra = self.pos_embed.detach()[:, :1].to(source)
-        shape = self._grid_of(grid.shape[1])
-        if shape != tuple(self.patch_resolution):
-            print_log(
-                f'position embeddings: {shape} -> {self.patch_resolution}',
-                logger='current',
-            )
-            grid = resize_pos_embed(
-                grid, shape, self.patch_resolution, self.interpolate_mode, 0
-            )
-        state_dict[key] = torch.cat((extra, grid), dim=1)
-
-    def _grid_of(self, num_tokens: int) -> Tuple[int, int]:
-        height, width = self.patch_resolution
-        if num_tokens == height * width:
-            return height, width
-        side = round(num_tokens**0.5)
-        if side * side != num_tokens:
-            raise ValueError(
-                f'the checkpoint has {num_tokens} position embeddings: no '
-                f'square grid, nor {height} x {width} as here. Build the '
-                'backbone with the img_size of the checkpoint; the forward '
-                'pass interpolates to any other size'
-            )
-        return side, side
-
-    def _pos_embed_for(self, hw: Tuple[int, int]) -> Tensor:
-        """Interpolate the position embeddings to a grid of tokens."""
-        if not is_dynamic(hw):
-            return resize_pos_embed(
-                self.pos_embed,
-                self.patch_resolution,
-                hw,
-                self.interpolate_mode,
-                self.num_extra_tokens,
-            )
-        # Whether it is the grid that was learnt cannot be asked here.
-        extra = self.pos_embed[:, : self.num_extra_tokens]
-        grid = self.pos_embed[:, self.num_extra_tokens :].mT.float()
-        grid = F.interpolate(
-            grid.unflatten(2, self.patch_resolution),
-            size=hw,
-            mode=self.interpolate_mode,
-            align_corners=False,
-        )
-        return torch.cat((extra, grid.flatten(2).mT.to(extra)), dim=1)
-
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """Extract features.
 
@@ -312,7 +234,7 @@ class PlainViT(PretrainedBackbone, VisionTransformer):
             x = torch.cat(
                 (self.cls_token.expand(x.shape[0], -1, -1), x), dim=1
             )
-        pos_embed = self._pos_embed_for(hw)
+        pos_embed = self.pos_embed_for(hw)
         x = self.pre_norm(self.drop_after_pos(x + pos_embed))
         outs = []
         for i, layer in enumerate(self.layers):

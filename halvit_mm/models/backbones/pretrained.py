@@ -1,8 +1,10 @@
 """Backbones that count what a pretrained checkpoint covers."""
 
+from typing import Optional
+
 from mmengine.model import BaseModule, PretrainedInit
 
-from ...checkpoint import load_pretrained
+from ...checkpoint import load_weights
 
 __all__ = ['PretrainedBackbone']
 
@@ -10,17 +12,20 @@ _PRETRAINED = ('Pretrained', PretrainedInit)
 
 
 class PretrainedBackbone(BaseModule):
-    """Serves ``init_cfg=dict(type='Pretrained', ...)``.
+    """Serves ``init_cfg=dict(type='Pretrained', checkpoint=..., ...)``.
 
-    It goes to :func:`halvit_mm.checkpoint.load_pretrained`, which refuses
-    what does not fit.
+    It goes to :func:`halvit_mm.checkpoint.load_weights`, which refuses what
+    does not fit. The other keys are those of its arguments; ``prefix`` is
+    ``'backbone.'`` by default. ``made_by``, the command that makes the file,
+    is named where there is none.
     """
 
     def init_weights(self) -> None:
         """Initialise, or load what ``init_cfg`` of type Pretrained names.
 
         Raises:
-            FileNotFoundError: If there is no such checkpoint.
+            FileNotFoundError: If there is no such checkpoint, with the way
+                out.
             ValueError: If it does not fit the backbone, or if ``init_cfg``
                 mixes Pretrained with something else.
         """
@@ -34,6 +39,24 @@ class PretrainedBackbone(BaseModule):
             raise ValueError(
                 f'init_cfg={cfgs}: what is Pretrained takes no other entry'
             )
-        kwargs = {k: v for k, v in pretrained[0].items() if k != 'type'}
-        load_pretrained(self, **kwargs)
+        _load(self, **{k: v for k, v in cfgs[0].items() if k != 'type'})
         self.is_init = True
+
+
+def _load(
+    module: BaseModule,
+    checkpoint: str,
+    prefix: Optional[str] = 'backbone.',
+    made_by: Optional[str] = None,
+    **options,
+) -> None:
+    try:
+        load_weights(module, checkpoint, prefix=prefix or '', **options)
+    except FileNotFoundError as error:
+        lines = [f'{error}.']
+        if made_by:
+            lines.append(f'Make it:            {made_by}')
+        lines.append(
+            'Start from scratch: --cfg-options model.backbone.init_cfg=None'
+        )
+        raise FileNotFoundError('\n'.join(lines)) from None

@@ -3,10 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.runner import load_checkpoint
 from torch import nn
 from torch.testing import assert_close
 
+from halvit_mm.checkpoint import load_weights
 from halvit_mm.models import HaLViT, PlainViT
+from halvit_mm.models.backbones import position_embeddings
 from tests.helpers import ARCH, build, randomise
 
 CLASSES = [HaLViT, PlainViT]
@@ -82,6 +85,68 @@ def test_a_grid_that_cannot_be_told():
     state = vit(HaLViT, img_size=(320, 192), patch_size=16).state_dict()
     with pytest.raises(ValueError, match='has 240 .* nor 14 x 14'):
         vit(HaLViT, **IMAGENET).load_state_dict(state)
+
+
+WIDE = dict(img_size=(112, 448), patch_size=16)  # 7 x 28, as many as 14 x 14
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        position_embeddings,
+        'print_log',
+        lambda text, logger: lines.append(text),
+    )
+    return lines
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_as_many_tokens_in_another_grid(cls, said, tmp_path):
+    theirs, ours = vit(cls, **IMAGENET), vit(cls, **WIDE)
+    path = str(tmp_path / 'imagenet.pth')
+    torch.save(theirs.state_dict(), path)
+    learnt = theirs.pos_embed.detach()[:, 1:]
+    load_weights(ours, path)
+    expected = resized(learnt, (14, 14), (7, 28))
+    assert_close(ours.pos_embed[:, 1:].detach(), expected)
+    assert 'may be of 14 x 14 or, as here, 7 x 28 tokens' in said[0]
+    assert 'source_grid=(7, 28)' in said[0]
+    assert said[1] == 'position embeddings: (14, 14) -> (7, 28)'
+    assert len(said) == 2  # not once more by load_state_dict
+    # the user knows better
+    for grid, expected in (
+        ((7, 28), learnt),
+        ((28, 7), resized(learnt, (28, 7), (7, 28))),
+    ):
+        pretrained = dict(type='Pretrained', checkpoint=path, source_grid=grid)
+        ours = vit(cls, **WIDE, init_cfg=pretrained)
+        ours.init_weights()
+        assert_close(ours.pos_embed[:, 1:].detach(), expected)
+    with pytest.raises(ValueError, match=r'imagenet.pth: .* 196 .*\(7, 7\)'):
+        load_weights(ours, path, source_grid=(7, 7))
+
+
+@pytest.mark.parametrize('cls', CLASSES)
+def test_a_checkpoint_of_ours_tells_its_grid(cls, said, tmp_path):
+    theirs, path = vit(cls, **WIDE), str(tmp_path / 'ours.pth')
+    torch.save(dict(state_dict=theirs.state_dict()), path)
+    for load in (load_weights, load_checkpoint):  # as mmengine resumes
+        ours = vit(cls, **WIDE)
+        load(ours, path)
+        assert torch.equal(ours.pos_embed, theirs.pos_embed)
+    assert not said
+    square = vit(cls, **IMAGENET)
+    load_weights(square, path)
+    learnt = theirs.pos_embed.detach()[:, 1:]
+    expected = resized(learnt, (7, 28), (14, 14))
+    assert_close(square.pos_embed[:, 1:].detach(), expected)
+
+
+@pytest.mark.parametrize('img_size', [224, (320, 192), (32, 64)])
+def test_other_grids_need_no_mark(img_size):
+    state = vit(HaLViT, img_size=img_size, patch_size=16).state_dict()
+    assert 'pos_embed_grid' not in state
 
 
 @pytest.mark.parametrize('with_cls_token', [True, False])

@@ -14,9 +14,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..checkpoint import check_coverage
-from ..compression import convert, factors, is_compressed_file
-from ..weights import read_weights
+from ..checkpoint import load_weights
+from ..compression import convert, is_compressed_file
+from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
 
 __all__ = ['build_runner', 'test', 'train']
@@ -89,9 +89,8 @@ def test(
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is not one of this model, or has no such execution.
     """
-    weights = read_weights(checkpoint)
-    # Executions are chosen after loading, and have names of their own.
-    cfg.load_from = None if execution else checkpoint
+    # The runner's own loader would pass over differences.
+    cfg.load_from, cfg.resume = None, False
     evaluator = cfg.get('test_evaluator')
     is_coco = isinstance(evaluator, dict) and evaluator.type.endswith(
         'CocoMetric'
@@ -102,21 +101,15 @@ def test(
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
     is_compressed = is_compressed_file(Path(checkpoint)) or execution
-    if is_compressed and not any(factors(model)):
+    backbone = getattr(model, 'backbone', None)
+    if is_compressed and not isinstance(backbone, CompressedBackbone):
         raise ValueError(
             f'the config is not of a compressed model, as {checkpoint} is to '
             'be: take the config.py beside the compressed file'
         )
-    # Embeddings of another grid are fitted when they are loaded: they count
-    # as what they will be.
-    own = model.state_dict()
-    fitted = {
-        k: own[k] for k in weights if k.endswith('pos_embed') and k in own
-    }
-    check_coverage(model, {**weights, **fitted}, checkpoint)
+    load_weights(model, checkpoint, min_coverage=1.0)
     if execution:
-        model.load_state_dict(weights, strict=False)
-        convert(model.backbone.inner, execution)
+        convert(backbone.inner, execution)
     if amp:
         dtype = dict(fp16=torch.float16, bf16=torch.bfloat16)[amp]
         device_type = torch.device(get_device()).type

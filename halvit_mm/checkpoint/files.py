@@ -1,0 +1,227 @@
+"""The files that this package writes: complete, checked, with one header.
+
+The header (:mod:`.header`) is in a safetensors file the metadata entry
+``halvit_mm``, in a file of ``torch.save`` the dict under that key, beside
+``meta`` and ``state_dict``, which the hosts read.
+"""
+
+import hashlib
+import json
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..compat.checkpoints import allow_mmengine_checkpoints
+from .header import HEADER_KEY, VERSION, Header, host_meta, parse_header
+from .model_types import check_model
+
+__all__ = [
+    'atomic_write',
+    'load_content',
+    'not_plain_message',
+    'read_header',
+    'save_weights',
+]
+
+_SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Replace a file only when its new content is complete.
+
+    Args:
+        path: File to write. It keeps its old content until the new one is on
+            the disk; a missing folder is made.
+
+    Yields:
+        Path of a temporary file beside it, to write to.
+
+    Raises:
+        OSError: If it cannot be written, for example on a full disk.
+    """
+    part = Path(f'{path}.part')
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open('rb+') as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f'{path} cannot be written ({error}); what it held before is kept'
+        ) from error
+
+
+def save_weights(
+    path: Path,
+    tensors: Dict[str, Tensor],
+    *,
+    format: str = 'dense',
+    classes: Optional[Sequence[str]] = None,
+    palette: Optional[Sequence] = None,
+    variant: Optional[str] = None,
+    model: Optional[dict] = None,
+    **more,
+) -> Header:
+    """Write weights in the format that the file's name says.
+
+    Args:
+        path: Ends in ``.safetensors``, or in ``.pth``, ``.pt``, ``.bin`` or
+            ``.ckpt`` for a file of ``torch.save``.
+        tensors: Name -> tensor. A tensor under two names is stored twice,
+            for safetensors refuses shared memory.
+        format: ``'dense'``, or the name of another way to store weights.
+        classes: Names of the classes of the data set.
+        palette: Their colours.
+        variant: Of the weight tying, such as ``'signed'``.
+        model: Config of the model: plain dicts whose types are allowed by
+            :func:`.model_types.check_model`.
+        more: Entries that the format adds to the header, of JSON's types.
+
+    Returns:
+        The header.
+
+    Raises:
+        ValueError: For another ending of the name, or a model with types that
+            are not allowed.
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(
+            f'{path}: the name of a file of weights ends in one of '
+            f'{", ".join(_SUFFIXES)}'
+        )
+    tensors = _separate(tensors)
+    header = dict(
+        format=format,
+        version=VERSION,
+        sha256=_checksum(tensors),
+        classes=classes,
+        palette=palette,
+        variant=variant,
+        model=model if model is None else check_model(model, path),
+        **more,
+    )
+    text = json.dumps(header)
+    header = json.loads(text)  # with lists for tuples, as it will be read
+    with atomic_write(path) as part:
+        if path.suffix == '.safetensors':
+            # One entry: safetensors writes several in a random order.
+            save_file(tensors, part, {HEADER_KEY: text})
+        else:
+            content = dict(meta=host_meta(header), state_dict=tensors)
+            torch.save({**content, HEADER_KEY: header}, part)
+    return header
+
+
+def read_header(path: Path) -> Optional[Header]:
+    """Read the header of a safetensors file, and none of its tensors.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        The header; None for a file of another kind or without a header.
+
+    Raises:
+        ValueError: If the header has a version that is not known here.
+    """
+    if Path(path).suffix != '.safetensors' or not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, framework='pt') as file:
+            return parse_header(file.metadata() or {}, path)
+    except SafetensorError:
+        return None
+
+
+def load_content(
+    path: Path, map_location: Optional[str] = None
+) -> Tuple[Any, Optional[Header]]:
+    """Read a file, never executing what it holds, and check it.
+
+    Args:
+        path: A safetensors file or one of ``torch.save``.
+        map_location: Device of the tensors, by default the CPU.
+
+    Returns:
+        What the file holds, as it is stored, and its header or None.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, holds more than data, or has a
+            header that is not known here.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no checkpoint {path}')
+    device = map_location or 'cpu'
+    try:
+        if str(path).endswith('.safetensors'):
+            with safe_open(path, framework='pt', device=str(device)) as file:
+                header = parse_header(file.metadata() or {}, path)
+                content = {k: file.get_tensor(k) for k in file.keys()}
+            tensors = content
+        else:
+            # Any call of the host's loader withdraws what was announced.
+            allow_mmengine_checkpoints()
+            content = torch.load(path, map_location=device, weights_only=True)
+            header = None
+            if isinstance(content, dict) and HEADER_KEY in content:
+                header = parse_header(content, path)
+                tensors = content.get('state_dict') or {}
+    except UnpicklingError as error:
+        raise ValueError(not_plain_message(path, error)) from error
+    except (EOFError, OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f'{path} is damaged or cut short: {error}') from error
+    if header is not None and _checksum(tensors) != header.get('sha256'):
+        raise ValueError(f'{path} is damaged: its checksum does not fit')
+    return content, header
+
+
+def not_plain_message(path: Path, error: Exception) -> str:
+    """Say why a file is not read, and what helps.
+
+    Args:
+        path: The file.
+        error: Of torch.
+
+    Returns:
+        The message, with the part of the error that names the reason.
+    """
+    reason = re.search(r'Unsupported [^.]*\S*', str(error))
+    return (
+        f'{path} is not a plain checkpoint: '
+        f'{reason.group() if reason else error} If you trust it, load it with '
+        'torch.load(..., weights_only=False) and save its state dict alone'
+    )
+
+
+def _separate(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Copies on the CPU of what shares memory with another tensor."""
+    found, seen = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return found
+
+
+def _checksum(tensors: Dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].cpu()
+        digest.update(f'{name} {tensor.dtype} {list(tensor.shape)}'.encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""What our files say about the weights that they hold.
+
+``format`` (``'dense'`` or ``'fips'``), ``version``, ``sha256`` of the stored
+tensors, ``classes`` and ``palette`` of the data set, ``variant`` of the weight
+tying and ``model``, the config of the model (see :mod:`.model_types`); unknown
+entries are None. A format may add entries of its own. All of it is plain JSON.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+from .model_types import check_model
+
+__all__ = ['HEADER_KEY', 'VERSION', 'Header', 'host_meta', 'parse_header']
+
+Header = Dict[str, Any]
+
+HEADER_KEY = 'halvit_mm'
+VERSION = 2
+#: Metadata entry of compressed files of version 1.
+_FIPS_1 = 'halvit_mm.fips'
+
+
+def host_meta(header: Optional[Header]) -> Dict:
+    """What a checkpoint tells the hosts about its classes.
+
+    Args:
+        header: Of a file, or None.
+
+    Returns:
+        The ``meta`` of a checkpoint; empty where the header has no classes.
+    """
+    known = {k: (header or {}).get(k) for k in ('classes', 'palette')}
+    known = {k: v for k, v in known.items() if v is not None}
+    return dict(dataset_meta=known) if known else {}
+
+
+def parse_header(metadata: Dict, path: Path) -> Optional[Header]:
+    """Find and check the header of a file.
+
+    Args:
+        metadata: Of a safetensors file, or what a file of ``torch.save``
+            holds.
+        path: The file, for errors.
+
+    Returns:
+        The header, of compressed files of the first version as well; None if
+        there is none.
+
+    Raises:
+        ValueError: If its version is not known here, or if its model names a
+            type that is not allowed.
+    """
+    try:
+        header, known = _decode(metadata)
+        version = header and header['version']
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f'{path}: its header is damaged: {error}') from error
+    if version != known:
+        raise ValueError(
+            f'{path} has version {version} of the format, this code reads '
+            f'version {known}'
+        )
+    if header is not None and header.get('model') is not None:
+        check_model(header['model'], path)
+    return header
+
+
+def _decode(metadata: Dict) -> Tuple[Optional[Header], Optional[int]]:
+    """The header and the version that it is to have."""
+    if _FIPS_1 in metadata:
+        old = json.loads(metadata[_FIPS_1])
+        meta = (old.pop('meta', None) or {}).get('dataset_meta') or {}
+        empty = dict.fromkeys(('classes', 'palette', 'variant', 'model'))
+        return {**empty, **meta, 'format': 'fips', **old}, 1
+    if HEADER_KEY not in metadata:
+        return None, None
+    header = metadata[HEADER_KEY]
+    header = json.loads(header) if isinstance(header, str) else header
+    return {'format': 'dense', **header}, VERSION

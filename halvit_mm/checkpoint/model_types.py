@@ -1,0 +1,89 @@
+"""The model in a header: plain JSON that builds only what is listed here.
+
+A config is built by the names of its types, and the hosts' registries accept
+the dotted name of any Python function: ``dict(type='os.system', ...)`` would
+run it. A file from elsewhere is therefore compared with a list of models and
+of what they are made of.
+"""
+
+from pathlib import Path
+from typing import Any, Container, Iterator, Tuple
+
+__all__ = ['ALLOWED_TYPES', 'check_model']
+
+_SCOPES = ('halvit_mm.', 'mmdet.', 'mmpretrain.', 'mmengine.')
+
+#: Types that a model in a header may name, with or without a scope in front.
+ALLOWED_TYPES = frozenset(
+    """
+    CompressedBackbone GroupedMLPViT HaLViT PlainViT SharedHaLViT TiedResNet
+    ResNet SwinTransformer VisionTransformer FPN SimpleFPN GlobalAveragePooling
+    ImageClassifier LinearClsHead VisionTransformerClsHead
+    CascadeRCNN CascadeRoIHead FasterRCNN MaskRCNN RPNHead RetinaHead RetinaNet
+    StandardRoIHead ConvFCBBoxHead FCNMaskHead Shared2FCBBoxHead
+    Shared4Conv1FCBBoxHead SingleRoIExtractor RoIAlign
+    AnchorGenerator DeltaXYWHBBoxCoder MaxIoUAssigner PseudoSampler
+    RandomSampler nms soft_nms
+    ClsDataPreprocessor DetDataPreprocessor BatchFixedSizePad
+    CrossEntropyLoss FocalLoss GIoULoss L1Loss LabelSmoothLoss SmoothL1Loss
+    CutMix Mixup
+    BN GN LN LN2d SyncBN GELU ReLU
+    Constant Kaiming Normal TruncNormal Uniform Xavier
+    """.split()
+)
+
+
+def check_model(
+    model: Any, path: Path, allowed: Container[str] = ALLOWED_TYPES
+) -> dict:
+    """Check that a model's config builds known parts only.
+
+    Args:
+        model: The config, of dicts, lists, strings, numbers and None.
+        path: File that holds it, for the error.
+        allowed: Names of types, without a scope.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: If it is no dict with a type, holds an object, or names a
+            type that is not allowed, however deep inside.
+    """
+    if not isinstance(model, dict) or 'type' not in model:
+        raise ValueError(
+            f'{path}: the model in its header is to be a dict with a type, '
+            f'not {model!r:.80}'
+        )
+    for where, value in _values(model, 'model'):
+        if where.endswith('.type'):
+            name = str(value)
+            for scope in _SCOPES:
+                name = name.removeprefix(scope)
+            if not isinstance(value, str) or name not in allowed:
+                raise ValueError(
+                    f'{path}: {where} in its header is {value!r}, which is '
+                    'not among the types that a file may name (ALLOWED_TYPES '
+                    'in halvit_mm.checkpoint.model_types)'
+                )
+        elif not isinstance(value, (str, int, float, bool, type(None))):
+            raise ValueError(
+                f'{path}: {where} in its header is a {type(value).__name__}, '
+                'not data'
+            )
+    return model
+
+
+def _values(node: Any, where: str) -> Iterator[Tuple[str, Any]]:
+    """Every type, every value that is no dict or list, and their places."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == 'type':
+                yield f'{where}.type', value
+            else:
+                yield from _values(value, f'{where}.{key}')
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            yield from _values(value, f'{where}.{i}')
+    else:
+        yield where, node

@@ -1,0 +1,196 @@
+"""Weights out of a file, whatever its author has wrapped around them."""
+
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+
+from torch import Tensor
+
+from ..compat.checkpoints import allow_mmengine_checkpoints
+from .files import load_content, not_plain_message
+from .header import HEADER_KEY, Header
+from .log import say
+from .packing import unpack
+
+__all__ = ['Weights', 'read_state_dict', 'read_weights']
+
+StateDict = Dict[str, Tensor]
+
+#: Entries of a checkpoint that hold weights -> what these are. The first one
+#: that is there is taken.
+_ENTRIES = {
+    'state_dict': 'online',
+    'model': 'online',
+    'module': 'online',
+    'teacher': 'EMA',
+    'student': 'online',
+    'state_dict_ema': 'EMA',
+    'model_ema': 'EMA',
+    'ema_state_dict': 'EMA',
+}
+_USUAL = {'state_dict', 'model'}  # taken without a word
+#: What torch.compile, FSDP and activation checkpointing put into names.
+_WRAPPERS = re.compile(
+    r'(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
+)
+
+
+class Weights(NamedTuple):
+    """What was read.
+
+    Attributes:
+        state_dict: Name -> tensor.
+        header: Of a file that this package wrote, or None.
+        notes: What was chosen or left out, to be logged.
+    """
+
+    state_dict: StateDict
+    header: Optional[Header]
+    notes: List[str]
+
+
+def read_weights(
+    path: str,
+    key: Optional[str] = None,
+    map_location: Optional[str] = None,
+) -> Weights:
+    """Read the weights of a file, never executing what it holds.
+
+    Args:
+        path: A file of safetensors, compressed or not, or of ``torch.save``,
+            or an address with a scheme (``https://``, ``torchvision://``)
+            that the host knows.
+        key: Entry that holds the weights, where there are several, such as
+            ``'state_dict_ema'``.
+        map_location: Device to read to, by default the CPU.
+
+    Returns:
+        The weights, under names without ``module.`` and the like.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, holds more than data, or no
+            weights, or cannot be fetched.
+    """
+    path = str(path)
+    if '://' in path:
+        content, header = _fetch(path, map_location), None
+    else:
+        content, header = load_content(Path(path), map_location)
+    notes: List[str] = []
+    content = _entry_of(content, key, path, notes)
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} holds no weights but {type(content)}')
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(f'{path} holds no weights; keys: {list(content)[:9]}')
+    others = [k for k in content if k not in tensors and k != HEADER_KEY]
+    if others:
+        notes.append(f'no tensors, left out ({len(others)}): {others[:5]}')
+    if header is not None and header['format'] == 'fips':
+        tensors = unpack(tensors, header.get('shapes') or {})
+    return Weights(_without_wrappers(tensors, notes), header, notes)
+
+
+def read_state_dict(path: str) -> StateDict:
+    """Read the weights of a file and log what was chosen of it.
+
+    Args:
+        path: As for :func:`read_weights`.
+
+    Returns:
+        Name -> tensor on the CPU.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`read_weights`.
+    """
+    weights = read_weights(path)
+    for note in weights.notes:
+        say(f'{path}: {note}')
+    return weights.state_dict
+
+
+def _entry_of(content: Any, key: Optional[str], path: str, notes) -> Any:
+    """The part of a checkpoint that holds weights."""
+    if key is not None:
+        if not isinstance(content, dict) or key not in content:
+            keys = list(content)[:9] if isinstance(content, dict) else []
+            raise ValueError(f'{path} has no entry {key!r}, but {keys}')
+        return content[key]
+    found = {}
+    while isinstance(content, dict):
+        here = {
+            name: kind
+            for name, kind in _ENTRIES.items()
+            if isinstance(content.get(name), dict) and content[name]
+        }
+        if not here:
+            break
+        if 'state_dict' in here and 'ema_state_dict' in here:
+            # mmengine's EMAHook exchanges them when it saves.
+            here.update(state_dict='EMA', ema_state_dict='online')
+        found = found or here
+        content = content[next(iter(here))]
+    if found and (len(found) > 1 or not found.keys() & _USUAL):
+        (taken, kind), *others = found.items()
+        note = f'took {taken!r} ({kind} weights)'
+        for name, other in others:
+            note += f', not {name!r} ({other} weights; key={name!r})'
+        notes.append(note)
+    return content
+
+
+def _without_wrappers(tensors: StateDict, notes: List[str]) -> StateDict:
+    found, taken_off = {}, set()
+    for name, tensor in tensors.items():
+        taken_off.update(m.group() for m in _WRAPPERS.finditer(name))
+        new = _WRAPPERS.sub('', name)
+        if new.startswith('module.'):
+            taken_off.add('module.')
+            new = new.removeprefix('module.')
+        found[new] = tensor
+    if taken_off:
+        notes.append(f'names without {", ".join(sorted(taken_off))}')
+    return found
+
+
+def _fetch(path: str, map_location: Optional[str]) -> Any:
+    """Let the host download a checkpoint and read it, as data only."""
+    from mmengine.runner import CheckpointLoader
+
+    if path.endswith('.safetensors'):
+        raise ValueError(
+            f'{path}: the host downloads files of torch.save only; download '
+            'it yourself and give the name of the file'
+        )
+    try:
+        allow_mmengine_checkpoints()
+        with _data_only():
+            return CheckpointLoader.load_checkpoint(
+                path, map_location=map_location or 'cpu'
+            )
+    except UnpicklingError as error:
+        raise ValueError(not_plain_message(path, error)) from error
+    except (ImportError, KeyError, OSError, RuntimeError) as error:
+        raise ValueError(
+            f'{path} cannot be fetched ({type(error).__name__}: {error}): '
+            'download it by another way and give the name of the file'
+        ) from error
+
+
+@contextmanager
+def _data_only() -> Iterator[None]:
+    """Keep a host from reading with ``weights_only=False`` after a refusal."""
+    name = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+    before = os.environ.get(name)
+    os.environ[name] = '1'
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,167 @@
+"""Learnt position embeddings of a grid of tokens, at any other grid.
+
+A state dict holds them as (1, extra + H * W, D): what belongs to the cls
+token, then the grid in the order of rows. Their number does not always tell
+the grid, so a backbone of 7 x 28 tokens marks its own with a small buffer.
+"""
+
+import math
+from typing import Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+
+from ..layers.window import is_dynamic
+
+__all__ = ['PositionEmbeddings', 'source_grid']
+
+Grid = Tuple[int, int]
+
+
+class PositionEmbeddings(nn.Module):
+    """Part of a backbone that fits position embeddings to its grid.
+
+    It works on ``pos_embed``, ``cls_token``, ``patch_resolution``,
+    ``num_extra_tokens`` and ``interpolate_mode`` of mmpretrain's
+    ``VisionTransformer``, which comes after it among the base classes.
+    """
+
+    def mark_grid(self) -> None:
+        """Store the grid where a square one has as many tokens.
+
+        The buffer ``pos_embed_grid``, (2,), is what tells a checkpoint of
+        7 x 28 tokens from one of 14 x 14.
+        """
+        height, width = self.patch_resolution
+        if height != width and _is_square(height * width):
+            grid = torch.tensor([height, width])
+            self.register_buffer('pos_embed_grid', grid)
+
+    def _prepare_pos_embed(self, state_dict, prefix, *args, **kwargs) -> None:
+        # The hook that the base class registers for load_state_dict.
+        self.adapt_state_dict(state_dict, prefix)
+
+    def adapt_state_dict(self, state_dict: dict, prefix: str = '') -> None:
+        """Fit cls token and position embeddings of a checkpoint, in place.
+
+        A cls token that this model lacks is dropped; one that the checkpoint
+        lacks keeps its present value. Position embeddings are interpolated
+        from the checkpoint's grid to ours; see :func:`source_grid`.
+
+        Args:
+            state_dict: Of a ViT; changed. Embeddings of another width are
+                left as they are.
+            prefix: What this backbone's keys start with.
+
+        Raises:
+            ValueError: If the checkpoint's grid cannot be told.
+        """
+        key, cls_key = f'{prefix}pos_embed', f'{prefix}cls_token'
+        mark = f'{prefix}pos_embed_grid'
+        source = state_dict.get(key)
+        if source is None or source.shape[-1] != self.pos_embed.shape[-1]:
+            return
+        num_extra = 1 if cls_key in state_dict else 0
+        extra, grid = source[:, :num_extra], source[:, num_extra:]
+        if self.cls_token is None:
+            if state_dict.pop(cls_key, None) is not None:
+                _log('the cls token is dropped, for this model has none')
+            extra = extra[:, :0]
+        elif not num_extra:
+            _log('there is no cls token: it keeps its present value')
+            state_dict[cls_key] = self.cls_token.detach().clone()
+            extra = self.pos_embed.detach()[:, :1].to(source)
+        own = tuple(self.patch_resolution)
+        given = state_dict.pop(mark, None)
+        given = None if given is None else tuple(given.tolist())
+        shape = source_grid(grid.shape[1], own, given)
+        if shape != own:
+            _log(f'position embeddings: {shape} -> {own}')
+            grid = resize_pos_embed(grid, shape, own, self.interpolate_mode, 0)
+        state_dict[key] = torch.cat((extra, grid), dim=1)
+        if hasattr(self, 'pos_embed_grid'):
+            state_dict[mark] = torch.tensor(own)
+
+    def pos_embed_for(self, hw: Grid) -> Tensor:
+        """Interpolate the position embeddings for a forward pass.
+
+        Args:
+            hw: Height and width in tokens.
+
+        Returns:
+            (1, extra + H * W, D).
+        """
+        if not is_dynamic(hw):
+            return resize_pos_embed(
+                self.pos_embed,
+                self.patch_resolution,
+                hw,
+                self.interpolate_mode,
+                self.num_extra_tokens,
+            )
+        # Whether it is the grid that was learnt cannot be asked here.
+        extra = self.pos_embed[:, : self.num_extra_tokens]
+        grid = self.pos_embed[:, self.num_extra_tokens :].mT.float()
+        grid = F.interpolate(
+            grid.unflatten(2, self.patch_resolution),
+            size=hw,
+            mode=self.interpolate_mode,
+            align_corners=False,
+        )
+        return torch.cat((extra, grid.flatten(2).mT.to(extra)), dim=1)
+
+
+def source_grid(
+    num_tokens: int, own: Grid, given: Optional[Grid] = None
+) -> Grid:
+    """Find out which grid a checkpoint's position embeddings have.
+
+    Args:
+        num_tokens: Number of embeddings, without a cls token's.
+        own: Height and width, in tokens, of the model that loads them.
+        given: What the checkpoint or the user says, if anything.
+
+    Returns:
+        ``given``, or the square grid of so many tokens, or ``own``.
+
+    Raises:
+        ValueError: If ``given`` has another number of tokens, or if nothing
+            is given and neither a square nor ``own`` has so many.
+    """
+    if given is not None:
+        if math.prod(given) != num_tokens:
+            raise ValueError(
+                f'the checkpoint has {num_tokens} position embeddings, not '
+                f'those of the grid {given} that is said to be its own'
+            )
+        return given
+    if _is_square(num_tokens):
+        side = math.isqrt(num_tokens)
+        if own != (side, side) and math.prod(own) == num_tokens:
+            _log(
+                f'{num_tokens} position embeddings may be of {side} x {side} '
+                f'or, as here, {own[0]} x {own[1]} tokens: the square grid is '
+                f'assumed; source_grid={own} in init_cfg takes them as they '
+                'are'
+            )
+        return side, side
+    if math.prod(own) != num_tokens:
+        raise ValueError(
+            f'the checkpoint has {num_tokens} position embeddings: no square '
+            f'grid, nor {own[0]} x {own[1]} as here. Say which with '
+            'source_grid=(height, width) in init_cfg, or build the backbone '
+            'with the img_size of the checkpoint; the forward pass '
+            'interpolates to any other size'
+        )
+    return own
+
+
+def _is_square(number: int) -> bool:
+    return math.isqrt(number) ** 2 == number
+
+
+def _log(message: str) -> None:
+    print_log(message, logger='current')
