@@ -5,7 +5,8 @@ import json
 import cv2
 import pytest
 import yaml
-from study import Study, run_study
+from study.plan import Study
+from study.runner import run_study
 
 from .conftest import tool
 from .test_compress import CONFIG, OPTIONS, setting  # noqa: F401

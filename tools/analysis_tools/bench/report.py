@@ -1,19 +1,16 @@
 """A benchmark on the screen, in Markdown, as a picture and in the docs."""
 
+import json
 import math
 import re
 from functools import partial
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from halvit_mm.apis.table import Table
 
 from .picture import draw_benchmark
 from .result import BenchmarkResult, VariantResult
-
-__all__ = ['print_result', 'result_table', 'save_result', 'write_page']
-
-_TOOL = 'python tools/analysis_tools/benchmark.py'
 
 
 class _Column(NamedTuple):
@@ -34,6 +31,12 @@ def _saved(kind: str):
     return lambda r, v: v.saved and getattr(v.saved, kind) / 1e6
 
 
+def _throughput(result, variant):
+    if variant.quartiles:
+        return result.case['batch'] / variant.quartiles[1] * 1e3
+    return None
+
+
 def _ideal_share(result, variant):
     if result.ideal_ms and variant.quartiles:
         return result.ideal_ms / variant.quartiles[1] * 100
@@ -45,7 +48,7 @@ _COLUMNS = (
     _Column('25 %', _quartile(0)),
     _Column('75 %', _quartile(2)),
     _Column('time / {0.reference}', BenchmarkResult.ratio, '{:.3f}'),
-    _Column('{0.unit} / s', BenchmarkResult.throughput),
+    _Column('images / s', _throughput),
     _Column('forward ms', _phase('forward')),
     _Column('backward ms', _phase('backward')),
     _Column('optimiser ms', _phase('optimiser')),
@@ -68,22 +71,17 @@ def _text(value: float, form: str) -> str:
 def result_table(result: BenchmarkResult) -> Table:
     """Make a table with a row for each variant.
 
-    Args:
-        result: What was measured.
-
-    Returns:
-        The table; a column without any value is left out.
+    A column without any value is left out.
     """
     rows = [{'variant': v.name} for v in result.variants]
-    columns = ['variant']
     for column in _COLUMNS:
-        values = [column.value(result, v) for v in result.variants]
         title = column.title.format(result)
-        if any(value is not None for value in values):
-            columns.append(title)
-        for row, value in zip(rows, values):
+        for row, variant in zip(rows, result.variants):
+            value = column.value(result, variant)
             if value is not None:
                 row[title] = _text(value, column.form)
+    titles = ['variant', *(c.title.format(result) for c in _COLUMNS)]
+    columns = [t for t in titles if any(t in row for row in rows)]
     return Table(rows, result.case['name'], columns)
 
 
@@ -153,9 +151,10 @@ def save_result(
 def write_page(docs: Path) -> Path:
     """Write the page of benchmarks from kept results.
 
-    In ``templates/benchmarks.md`` a line ``{{ CASE: ARGUMENTS }}`` stands for
-    the results of a command; CASE is the name of a folder in ``benchmarks``,
-    or a pattern of several.
+    In ``templates/benchmarks.md`` a line ``{{ NAME: COMMAND }}`` stands for a
+    command and its results. NAME is that of a case, or a pattern of several;
+    the results are in the folder ``benchmarks``, as :func:`save_result` or
+    ``model_info.py --json`` write them.
 
     Args:
         docs: Folder of the documentation.
@@ -171,10 +170,27 @@ def write_page(docs: Path) -> Path:
 
 
 def _section(kept: Path, found: re.Match) -> str:
-    pattern, arguments = found.groups()
-    command = f'```\n{_TOOL} {arguments} --out docs/benchmarks\n```'
-    parts = []
-    for path in sorted(kept.glob(f'{pattern}/result.json')):
+    name, command = found.groups()
+    parts = [f'```\npython {command}\n```']
+    for path in sorted(kept.glob(f'{name}/result.json')):
         picture = f'![times](benchmarks/{path.parent.name}/times.png)'
         parts.append(f'{_markdown(BenchmarkResult.load(path))}\n\n{picture}')
-    return '\n\n'.join([command, *(parts or ['Measured: -'])])
+    for path in sorted(kept.glob(f'{name}.json')):
+        parts.append(_latencies(json.loads(path.read_text())))
+    return '\n\n'.join(parts if len(parts) > 1 else [*parts, 'Measured: -'])
+
+
+def _latencies(content: Dict) -> str:
+    """The table of a file from ``model_info.py --json``."""
+    seconds = content['seconds']
+    slowest = max(seconds.values())
+    rows = [
+        {
+            'model': f'[{Path(path).stem}](../{path})',
+            'ms': f'{took * 1e3:,.0f}',
+            'images / s': f'{content["batch"] / took:.2f}',
+            'throughput / slowest': f'{slowest / took:.2f}',
+        }
+        for path, took in seconds.items()
+    ]
+    return f'{Table(rows)}\n\n* {content["device"]}.'

@@ -23,8 +23,6 @@ from halvit_mm.engine import PeakToFinalHook
 
 from .plan import ORIGINAL, ROOT, Run, Study
 
-__all__ = ['run_study']
-
 
 def run_study(
     study: Study,
