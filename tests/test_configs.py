@@ -11,11 +11,9 @@ from study.plan import Study
 from torch import nn
 
 from halvit_mm.apis import load_config
-from halvit_mm.apis.compress import FiPSSettings
 from halvit_mm.apis.fake_data import image_size
 from halvit_mm.apis.model_info import build_model, count_parameters
-from halvit_mm.compression import find_groups
-from halvit_mm.compression.decomposition import rank_for_budget
+from halvit_mm.compression import FiPSConfig, plan_compression
 
 from .helpers import num_params
 from .tools.conftest import ROOT
@@ -527,15 +525,10 @@ def test_peak_and_final_score_are_logged(name):
 )
 def test_groups_of_fips(name, options, ranks):
     cfg = load_config(str(CONFIGS / f'fips/{name}.py'), options)
-    settings = FiPSSettings.from_config(cfg)
     backbone = build_model(cfg).backbone
-    groups = find_groups(backbone, settings.groups)
-    found = [
-        rank_for_budget(g.dim, g.width, settings.budget, settings.sparsity)
-        for g in groups
-    ]
-    assert found == ranks
-    units = [unit.name for group in groups for unit in group.units]
+    plan = plan_compression(backbone, FiPSConfig.from_mapping(cfg.fips))
+    assert [structure.rank for structure in plan.structures] == ranks
+    units = [unit.name for group in plan.groups for unit in group.units]
     ffns = [n for n, _ in backbone.named_modules() if n.endswith('.ffn')]
     units = [name.removesuffix('.layers') for name in units]
     assert units == ffns  # every one, once

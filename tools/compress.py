@@ -23,12 +23,8 @@ from rich.table import Table
 
 from halvit_mm.apis import load_config
 from halvit_mm.apis.cli import add_config_options
-from halvit_mm.apis.compress import (
-    FiPSSettings,
-    compress_checkpoint,
-    print_plan,
-)
-from halvit_mm.compression import METHODS
+from halvit_mm.apis.compress import compress_checkpoint, print_plan
+from halvit_mm.compression import METHODS, FiPSConfig
 
 
 def parse_args():
@@ -55,8 +51,8 @@ def parse_args():
 def main():
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
-    settings = FiPSSettings.from_config(
-        cfg,
+    config = FiPSConfig.from_mapping(
+        cfg.get('fips'),
         budget=args.budget,
         sparsity=args.sparsity,
         method=args.method,
@@ -81,9 +77,9 @@ def main():
 
     with Live(get_renderable=render):
 
-        def plan(groups, plans):
-            print_plan(settings, groups, plans, out)
-            steps = settings.epochs * settings.num_batches
+        def plan(compression, plans):
+            print_plan(compression, plans, out)
+            steps = config.epochs * config.num_batches
             bar.update(task, total=steps * len(plans))
 
         def report(progress):
@@ -95,7 +91,7 @@ def main():
             )
 
         result = compress_checkpoint(
-            cfg, args.checkpoint, settings, out, plan, report, args.device
+            cfg, args.checkpoint, config, out, plan, report, args.device
         )
     print(
         f'{result.original_bytes / 1e6:.2f} MB -> '

@@ -15,7 +15,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..checkpoint import load_weights
-from ..compression import convert, factors, is_compressed_file
+from ..compression import convert, is_compressed_file
+from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
 
 __all__ = ['build_runner', 'test', 'train']
@@ -100,14 +101,15 @@ def test(
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
     is_compressed = is_compressed_file(Path(checkpoint)) or execution
-    if is_compressed and not any(factors(model)):
+    backbone = getattr(model, 'backbone', None)
+    if is_compressed and not isinstance(backbone, CompressedBackbone):
         raise ValueError(
             f'the config is not of a compressed model, as {checkpoint} is to '
             'be: take the config.py beside the compressed file'
         )
     load_weights(model, checkpoint, min_coverage=1.0)
     if execution:
-        convert(model.backbone.inner, execution)
+        convert(backbone.inner, execution)
     if amp:
         dtype = dict(fp16=torch.float16, bf16=torch.bfloat16)[amp]
         device_type = torch.device(get_device()).type

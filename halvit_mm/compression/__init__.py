@@ -1,7 +1,7 @@
 """FiPS compression of any ``nn.Module``: prepare, calibrate, convert."""
 
-from .activations import ActivationStore, capture
-from .calibration import Calibration, Progress, UnitError, calibrate
+from .calibration import calibrate
+from .config import FiPSConfig
 from .export import (
     CompressedFile,
     is_compressed_file,
@@ -10,51 +10,40 @@ from .export import (
     read_structures,
     save_compressed,
 )
-from .fips import (
-    EXECUTIONS,
-    Decomposition,
-    Structure,
-    attach_structure,
-    convert,
-    passes_of,
-    prepare,
-    structure_of,
-)
+from .factorized_weight import SharedBase
+from .fips import EXECUTIONS, Compression, convert, plan_compression, prepare
 from .low_rank import tied_layers
-from .parametrization import SharedBase, factors, materialize
-from .sparsifiers import METHODS, SCOPES, RigL, build_sparsifier, scopes_of
-from .targets import Group, find_groups
+from .masks import scopes_of
+from .parametrization import factors
+from .passes import Progress, UnitError
+from .sparsifiers import METHODS, RigL, build_sparsifier
+from .structure import Structure, attach_structure
+from .targets import find_groups
 
 __all__ = [
-    'ActivationStore',
-    'Calibration',
+    'Compression',
     'CompressedFile',
-    'Decomposition',
     'EXECUTIONS',
-    'Group',
+    'FiPSConfig',
     'METHODS',
     'Progress',
     'RigL',
-    'SCOPES',
     'SharedBase',
     'Structure',
     'UnitError',
     'attach_structure',
     'build_sparsifier',
     'calibrate',
-    'capture',
     'convert',
     'factors',
     'find_groups',
     'is_compressed_file',
     'load_compressed',
-    'materialize',
-    'passes_of',
+    'plan_compression',
     'prepare',
     'read_compressed',
     'read_structures',
     'save_compressed',
     'scopes_of',
-    'structure_of',
     'tied_layers',
 ]

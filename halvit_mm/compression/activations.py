@@ -8,8 +8,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .targets import Unit
-
 __all__ = ['ActivationStore', 'Call', 'capture']
 
 
@@ -17,8 +15,8 @@ class Call(NamedTuple):
     """One call of a unit.
 
     Attributes:
-        args: What it was called with.
-        output: What it returned.
+        args: Positional arguments of the call.
+        output: What the unit returned.
     """
 
     args: Tuple[Any, ...]
@@ -26,7 +24,7 @@ class Call(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Of its tensors."""
+        """Bytes of its tensors."""
         tensors = [x for x in (*self.args, self.output) if torch.is_tensor(x)]
         return sum(t.numel() * t.element_size() for t in tensors)
 
@@ -35,8 +33,8 @@ class ActivationStore:
     """Calls of units: in memory up to a limit, beyond it in files.
 
     Args:
-        folder: For the files; made when needed.
-        limit: Bytes in memory.
+        folder: Folder of the files; it is made when needed.
+        limit: Bytes that are kept in memory.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -48,7 +46,12 @@ class ActivationStore:
         self._others: Dict[Tuple[str, int], List[Any]] = {}
 
     def put(self, unit: str, batch: int, call: Call) -> None:
-        """Keep a call. Args: unit: Name; batch: Its number.
+        """Keep a call.
+
+        Args:
+            unit: Name of the unit.
+            batch: Number of the batch.
+            call: The call.
 
         Raises:
             ValueError: If the call's tensors are not finite.
@@ -91,7 +94,16 @@ class ActivationStore:
             ) from error
 
     def get(self, unit: str, batch: int, device: torch.device) -> Call:
-        """Args: unit: Name; batch: Its number. Returns: The call."""
+        """Look up a call.
+
+        Args:
+            unit: Name of the unit.
+            batch: Number of the batch.
+            device: Where the tensors are wanted.
+
+        Returns:
+            The call.
+        """
         tensors = self._kept.get((unit, batch))
         if tensors is None:
             tensors = load_file(self._path(unit, batch))
@@ -123,7 +135,7 @@ def _parts(module: nn.Module, name: str) -> List[str]:
 
 def capture(
     model: nn.Module,
-    units: Sequence[Unit],
+    units: Sequence[str],
     batches: Iterable[Tensor],
     store: ActivationStore,
 ) -> None:
@@ -131,9 +143,9 @@ def capture(
 
     Args:
         model: In eval mode.
-        units: Modules inside it.
-        batches: (B, 3, H, W) each.
-        store: Gets the calls.
+        units: Full names of modules inside it.
+        batches: Images, (B, 3, H, W) each.
+        store: Receives the calls.
 
     Raises:
         RuntimeError: If a unit is not called exactly once per batch.
@@ -158,22 +170,24 @@ def capture(
         return hook
 
     handles = [
-        unit.module.register_forward_hook(keep(unit.name), with_kwargs=True)
-        for unit in units
+        model.get_submodule(name).register_forward_hook(
+            keep(name), with_kwargs=True
+        )
+        for name in units
     ]
     try:
         for number, batch in enumerate(batches):
             calls.clear()
             with torch.no_grad():
                 model(batch.to(device))
-            for unit in units:
-                found = calls.get(unit.name, [])
+            for name in units:
+                found = calls.get(name, [])
                 if len(found) != 1:
                     raise RuntimeError(
-                        f'{unit.name} was called {len(found)} times in one '
-                        'pass; a unit is called once'
+                        f'{name} was called {len(found)} times in one pass; '
+                        'a unit is called once'
                     )
-                store.put(unit.name, number, found[0])
+                store.put(name, number, found[0])
     finally:
         for handle in handles:
             handle.remove()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 __all__ = [
     'GROWTH',
+    'SVD_METHODS',
     'Factors',
     'budget_range',
     'decompose',
@@ -24,12 +25,16 @@ __all__ = [
 #: columns of the base are doubled and their rows of V halved.
 GROWTH = ('hybrid', 'random', 'splitting')
 
+#: ``'exact'``; ``'randomized'``, which suits a rank well below d; or
+#: ``'auto'``, which takes the latter for large matrices.
+SVD_METHODS = ('auto', 'exact', 'randomized')
+
 #: Multiplications of an exact SVD, d^2 P, above which 'auto' approximates.
 _MAX_EXACT = 5e10
 
 
 class Factors(NamedTuple):
-    """``M`` is about ``base @ factor``.
+    """A matrix M, (d, P), as about ``base @ factor``.
 
     Attributes:
         base: (d, r), U.
@@ -43,20 +48,30 @@ class Factors(NamedTuple):
 
 
 def num_parameters(dim: int, width: int, rank: int, sparsity: float) -> float:
-    """Args: dim: d; width: P. Returns: Of U and of V without its zeros."""
-    return rank * (dim + (1 - sparsity) * width)
-
-
-def budget_range(dim: int, width: int, sparsity: float) -> Tuple[float, float]:
-    """Least and largest budget of a group.
+    """Count the parameters of a group as the budget does.
 
     Args:
         dim: d.
         width: P.
-        sparsity: Of V, 0 to 1.
+        rank: r.
+        sparsity: Share of the entries of V that is zero.
 
     Returns:
-        That of rank 1, and 1.
+        Parameters of U and of V without its zeros.
+    """
+    return rank * (dim + (1 - sparsity) * width)
+
+
+def budget_range(dim: int, width: int, sparsity: float) -> Tuple[float, float]:
+    """Find the least and the largest budget of a group.
+
+    Args:
+        dim: d.
+        width: P.
+        sparsity: Share of the entries of V that is zero, 0 to 1.
+
+    Returns:
+        The budget of rank 1, and 1.
     """
     return num_parameters(dim, width, 1, sparsity) / (dim * width), 1.0
 
@@ -76,8 +91,8 @@ def rank_for_budget(
         dim: d.
         width: P.
         budget: Share of the dense parameters, ``d P``.
-        sparsity: Of V, 0 to 1.
-        scaled: Whether each column has a scale, which the budget pays, too.
+        sparsity: Share of the entries of V that is zero, 0 to 1.
+        scaled: Whether each column has a scale, which the budget includes.
 
     Returns:
         r; beyond d factors grow.
@@ -112,24 +127,14 @@ def decompose(
     Args:
         matrix: (d, P).
         rank: r.
-        method: ``'exact'``; ``'randomized'`` for a rank well below d; or
-            ``'auto'``, which takes the latter for large matrices.
+        method: One of :data:`SVD_METHODS`.
         growth: One of :data:`GROWTH`.
-        tau: What grown rows are divided by, of ``'hybrid'``.
-        seed: Of what is random.
+        tau: Divisor of the rows that ``'hybrid'`` adds.
+        seed: Seed of what is random.
 
     Returns:
         The factors, in the dtype of ``matrix``.
-
-    Raises:
-        ValueError: For an unknown method or growth.
     """
-    if method not in ('auto', 'exact', 'randomized'):
-        raise ValueError(
-            f"method={method!r}: choose 'auto', 'exact' or 'randomized'"
-        )
-    if growth not in GROWTH:
-        raise ValueError(f'growth={growth!r}: choose one of {list(GROWTH)}')
     dim, width = matrix.shape
     kept = min(rank, dim, width)
     if method == 'auto':
@@ -155,7 +160,7 @@ def decompose(
 
 
 def _grow(base, factor, rank, growth, tau) -> Tuple[Tensor, Tensor]:
-    """Args: base: (d, r0); factor: (r0, P). Returns: Of rank ``rank``."""
+    """Bring (d, r0) and (r0, P) to the rank, where it is larger than r0."""
     old = len(factor)
     more = rank - old
     if more <= 0:

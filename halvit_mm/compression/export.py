@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..checkpoint.files import load_content, read_header, save_weights
 from ..checkpoint.header import Header, host_meta
 from ..checkpoint.packing import pack, unpack
-from .fips import Structure, attach_structure
 from .parametrization import factors
+from .structure import Structure, attach_structure
 
 __all__ = [
     'CompressedFile',

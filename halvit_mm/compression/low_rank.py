@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .parametrization import FactorizedWeight, factors
+from .factorized_weight import FactorizedWeight
+from .parametrization import factors
 
 __all__ = ['LowRankLinear', 'tied_layers', 'to_low_rank']
 
@@ -18,7 +19,7 @@ class LowRankLinear(nn.Module):
     """A linear map through the rank; the base stays the group's.
 
     Args:
-        weight: Parametrization of the map's weight.
+        weight: The parametrization of the map's weight.
         factor: (r, p), V.
         bias: (out_features,) or None.
     """
@@ -42,7 +43,7 @@ class LowRankLinear(nn.Module):
         return weight.t() if self.transposed else weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """Args: x: (..., in_features). Returns: (..., out_features)."""
+        """Apply the map to (..., in_features)."""
         base = self._base[0].weight
         if self.transposed:  # reads d numbers
             return F.linear(x @ base, self.factor.t(), self.bias)
@@ -50,7 +51,14 @@ class LowRankLinear(nn.Module):
 
 
 def tied_layers(model: nn.Module) -> List[str]:
-    """Args: model: With factors. Returns: Layers without a low-rank way."""
+    """Find layers that cannot compute through the rank.
+
+    Args:
+        model: A model with factors.
+
+    Returns:
+        Full names of the layers that use their weight more than once.
+    """
     return [
         f.name for f in factors(model) if getattr(f.module, 'num_uses', 1) > 1
     ]
@@ -61,7 +69,7 @@ def to_low_rank(model: nn.Module) -> int:
     """Replace linear layers that have factors.
 
     Args:
-        model: Changed.
+        model: The model; it is changed.
 
     Returns:
         Number of layers.

@@ -1,145 +1,34 @@
-"""Weights that are products of a shared base and a sparse factor.
+"""Factorised weights in a model: attached, found, made dense again.
 
-The parameter is factorised, not the module: an ``nn.Linear`` and a tied layer
-are one code path, and both uses of a tied weight read one product.
 Shapes: d dimension of the base, r rank, p columns of a weight.
 """
 
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from contextlib import contextmanager
+from typing import Iterator, NamedTuple, Sequence, Tuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
+
+from .factorized_weight import FactorizedWeight, SharedBase
 
 __all__ = [
     'BASES',
-    'FactorizedWeight',
     'NamedFactor',
-    'SharedBase',
+    'all_trained',
     'attach',
     'factors',
     'materialize',
 ]
 
-#: Under this name a model registers the bases of its groups.
+#: The name under which a model registers the bases of its groups.
 BASES = 'shared_bases'
-
-
-class SharedBase(nn.Module):
-    """U of a group, its one owner.
-
-    Args:
-        dim: d.
-        rank: r.
-    """
-
-    def __init__(self, dim: int, rank: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(dim, rank))
-
-
-class FactorizedWeight(nn.Module):
-    """Parametrization of one weight: ``base (mask * factor)``.
-
-    The factor V is the parameter that it gets (``original`` of PyTorch's
-    parametrization). Pruned entries of V get no gradient. In eval mode and
-    without gradients the product is kept until something may have changed.
-
-    Args:
-        base: Of the group. It is not registered here: the model owns it.
-        width: p.
-        transposed: Whether the weight is (p, d) instead of (d, p).
-        scaled: Whether each column has a learnt scale.
-    """
-
-    def __init__(
-        self,
-        base: SharedBase,
-        width: int,
-        transposed: bool,
-        scaled: bool = False,
-    ) -> None:
-        super().__init__()
-        self._base = (base,)  # in a tuple nobody registers it
-        rank = base.weight.shape[1]
-        self.transposed = transposed
-        self.register_buffer('mask', torch.ones(rank, width, dtype=torch.bool))
-        self.scale = nn.Parameter(torch.ones(width)) if scaled else None
-        #: Whether :attr:`gradient` is wanted of the next backward pass.
-        self.keeps_gradient = False
-        #: (r, p), of all entries, pruned ones as well; for RigL.
-        self.gradient: Optional[Tensor] = None
-        self._product: Optional[Tensor] = None
-        self._versions: Tuple[int, ...] = ()
-
-    @property
-    def base(self) -> SharedBase:
-        """The base of the group."""
-        return self._base[0]
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Args: weight: (p, d) or (d, p). Returns: (r, p), V to be filled."""
-        return weight.new_zeros(self.mask.shape)
-
-    def forward(self, factor: Tensor) -> Tensor:
-        """Args: factor: (r, p). Returns: The weight, (p, d) or (d, p)."""
-        if self.training or torch.is_grad_enabled():
-            self._product = None
-            return self._multiply(factor)
-        versions = self._count(factor)
-        if self._product is None or self._versions != versions:
-            # In the weights' dtype, whatever the context asks for this time.
-            with torch.autocast(factor.device.type, enabled=False):
-                self._product = self._multiply(factor)
-            self._versions = versions
-        return self._product
-
-    def _count(self, factor: Tensor) -> Tuple[int, ...]:
-        """Tells whether something was changed in place."""
-        tensors = (factor, self.base.weight, self.mask, self.scale)
-        return tuple(
-            x
-            for t in tensors
-            if t is not None
-            for x in (t.data_ptr(), 0 if t.is_inference() else t._version)
-        )
-
-    def _multiply(self, factor: Tensor) -> Tensor:
-        factor = factor * self.mask
-        if self.keeps_gradient and factor.requires_grad:
-            factor.register_hook(self._keep)
-        weight = self.base.weight @ factor
-        if self.scale is not None:
-            weight = weight * self.scale
-        return weight.t() if self.transposed else weight
-
-    def _keep(self, gradient: Tensor) -> None:
-        total = 0 if self.gradient is None else self.gradient
-        self.gradient = total + gradient.detach()
-
-    def train(self, mode: bool = True) -> 'FactorizedWeight':
-        """Set the mode; the product that was kept is dropped."""
-        self._product = None
-        return super().train(mode)
-
-    def _apply(self, *args, **kwargs) -> 'FactorizedWeight':
-        self._product = None
-        return super()._apply(*args, **kwargs)
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        self._product = None
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict:
-        """Copies start without the product."""
-        return {**self.__dict__, '_product': None, 'gradient': None}
 
 
 class NamedFactor(NamedTuple):
     """A factor of a model.
 
     Attributes:
-        name: Full name of the module whose weight it is of.
+        name: Full name of the module whose weight it belongs to.
         module: That module.
         weight: Its parametrization.
     """
@@ -165,7 +54,7 @@ def attach(
     """Give weights of a model a shared base; factors start at zero.
 
     Args:
-        model: Gets the base.
+        model: Gets the base registered.
         group: Name of the group.
         dim: d.
         rank: r.
@@ -173,8 +62,8 @@ def attach(
         scaled: As for :class:`FactorizedWeight`.
 
     Returns:
-        The base. It is trained if a factor is: where a backbone freezes all
-        layers of a group, its base rests as well.
+        The base. It requires gradients if a factor does: where a backbone
+        freezes all layers of a group, its base is frozen as well.
 
     Raises:
         ValueError: If the model has a base of that name.
@@ -205,7 +94,14 @@ def _is_trained(module: nn.Linear) -> bool:
 
 
 def factors(model: nn.Module) -> Iterator[NamedFactor]:
-    """Args: model: Any module. Yields: Its factors, in its order."""
+    """Find the factors of a model.
+
+    Args:
+        model: Any module.
+
+    Yields:
+        Its factors, in the order of its modules.
+    """
     for name, module in model.named_modules():
         if not parametrize.is_parametrized(module, 'weight'):
             continue
@@ -218,7 +114,7 @@ def materialize(model: nn.Module) -> int:
     """Multiply once and for all: every weight becomes dense again.
 
     Args:
-        model: Changed; its bases are gone afterwards.
+        model: The model; it is changed and has no bases afterwards.
 
     Returns:
         Number of weights.
@@ -237,3 +133,21 @@ def materialize(model: nn.Module) -> int:
         if hasattr(module, BASES):
             delattr(module, BASES)
     return len(found)
+
+
+@contextmanager
+def all_trained(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let gradients reach what a backbone has frozen, and freeze it again.
+
+    Args:
+        parameters: Parameters, frozen or not.
+    """
+    frozen = [p for p in parameters if not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+            parameter.grad = None

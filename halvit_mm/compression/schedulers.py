@@ -33,7 +33,16 @@ def gmp_sparsity(step: int, end: int, final: float) -> float:
 
 
 def cosine(step: int, end: int, first: float) -> float:
-    """Args: first: Value at step 0. Returns: Falling to 0 at ``end``."""
+    """Fall from a value to 0 as half a cosine.
+
+    Args:
+        step: 0 for the start.
+        end: Step at which 0 is reached.
+        first: Value at step 0.
+
+    Returns:
+        The value at ``step``.
+    """
     if step >= end:
         return 0.0
     return first / 2 * (1 + math.cos(math.pi * step / end))

@@ -1,35 +1,44 @@
-"""Whose a state of a calibration is."""
+"""States of a calibration, from which a run that was killed goes on."""
 
 import hashlib
 import json
-from typing import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Dict, Optional, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .targets import Unit
+from ..checkpoint.files import atomic_write
+from .config import FiPSConfig
 
-__all__ = ['digest_of']
+__all__ = ['State', 'digest_of']
+
+#: Settings that do not change the result; of images, the batches tell.
+_WITHOUT_EFFECT = ('memory_limit', 'save_interval', 'num_batches')
 
 
 def digest_of(
-    units: Sequence[Unit], batches: Sequence[Tensor], *settings
+    units: Dict[str, nn.Module], batches: Sequence[Tensor], config: FiPSConfig
 ) -> str:
-    """Of what settles a result, before anything is computed.
+    """Digest what settles a result, before anything is computed.
 
     Args:
-        units: Of the original: their weights count.
-        batches: Images: their number counts, and the first one.
-        settings: Anything for JSON.
+        units: Name -> unit of the original, whose weights count.
+        batches: Images; their number and the first batch count.
+        config: Settings.
 
     Returns:
         Hexadecimal digits.
     """
+    settings = asdict(config)
+    for name in _WITHOUT_EFFECT:
+        del settings[name]
     digest = hashlib.sha256(json.dumps([settings, len(batches)]).encode())
     digest.update(_bytes(batches[0]))
-    for unit in units:
-        for name, tensor in unit.module.state_dict().items():
-            digest.update(f'{unit.name}.{name} {list(tensor.shape)}'.encode())
+    for unit, module in units.items():
+        for name, tensor in module.state_dict().items():
+            digest.update(f'{unit}.{name} {list(tensor.shape)}'.encode())
             digest.update(_bytes(tensor))
     return digest.hexdigest()
 
@@ -37,3 +46,51 @@ def digest_of(
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().flatten()
     return memoryview(flat.view(torch.uint8).numpy())
+
+
+class State:
+    """The file with the last state of one pass.
+
+    Args:
+        path: The file.
+        digest: Of :func:`digest_of`; a file of another one is refused.
+    """
+
+    def __init__(self, path: Path, digest: str) -> None:
+        self.path = path
+        self.digest = digest
+
+    def load(self) -> Optional[dict]:
+        """Read the state.
+
+        Returns:
+            What was saved, or None where there is no file.
+
+        Raises:
+            ValueError: If it is of other settings, weights or images.
+        """
+        if not self.path.is_file():
+            return None
+        state = torch.load(self.path, map_location='cpu', weights_only=True)
+        if state['digest'] != self.digest:
+            raise ValueError(
+                f'{self.path} is a state of other settings, weights or '
+                'images: name another folder, or remove it to start anew'
+            )
+        return state
+
+    def save(self, **content) -> None:
+        """Write a state.
+
+        Args:
+            content: Tensors and numbers by name.
+
+        Raises:
+            OSError: If the disk is full; the state before is kept.
+        """
+        with atomic_write(self.path) as part:
+            torch.save(dict(content, digest=self.digest), part)
+
+    def remove(self) -> None:
+        """Forget the state."""
+        self.path.unlink(missing_ok=True)

@@ -15,14 +15,14 @@ __all__ = ['Group', 'Target', 'Unit', 'find_groups']
 
 
 class Target(NamedTuple):
-    """One weight.
+    """One weight that is factorised.
 
     Attributes:
         name: Full name of the module that owns it.
         module: An :class:`torch.nn.Linear`, tied or not.
         transposed: Whether its columns of d numbers are the rows of
-            ``module.weight``: of a matrix that reads d numbers, not of one
-            that writes them.
+            ``module.weight``. They are for a matrix that reads d numbers,
+            not for one that writes them.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Target(NamedTuple):
         return out_features if self.transposed else in_features
 
     def columns(self) -> Tensor:
-        """Returns: (d, p), the weight as its group sees it."""
+        """The weight as its group sees it, (d, p)."""
         weight = self.module.weight.detach()
         return weight.t() if self.transposed else weight
 
@@ -51,9 +51,9 @@ class Unit(NamedTuple):
     """A module whose output is to stay what it was: an MLP, an attention.
 
     Attributes:
-        name: Full name.
-        module: Called once per forward pass.
-        targets: Weights inside.
+        name: Full name of the module.
+        module: The module, which is called once per forward pass.
+        targets: The weights inside.
     """
 
     name: str
@@ -65,8 +65,8 @@ class Group(NamedTuple):
     """Units whose weights share one base.
 
     Attributes:
-        name: Without dots, unique.
-        units: In the order of the model.
+        name: A unique name without dots.
+        units: Its units, in the order of the model.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Group(NamedTuple):
 
     @property
     def targets(self) -> List[Target]:
-        """Of all units."""
+        """The weights of all units."""
         return [target for unit in self.units for target in unit.targets]
 
     @property
@@ -102,18 +102,16 @@ def find_groups(
         model: Any module.
         groups: For each group a regular expression that full names of its
             units match.
-        square: For square weights a regular expression over their full names
-            -> ``'in'`` where the base is to span what they read, ``'out'``
-            where it is to span what they write: their shape does not tell.
+        square: See :class:`.config.FiPSConfig`.
 
     Returns:
         The groups.
 
     Raises:
-        ValueError: If an expression matches nothing or matches what another
-            one matched, if a unit holds no linear weights, weights that
-            cannot be factorised or that another unit shares, or if the
-            weights of a group differ in d.
+        ValueError: If an expression matches nothing, only modules that other
+            layers own, or what another one matched; if a unit holds no linear
+            weights, or weights that are factorised already or belong to
+            another layer; or if the weights of a group differ in d.
     """
     modules = dict(model.named_modules())
     owner: Dict[str, str] = {}
@@ -122,10 +120,7 @@ def find_groups(
     for number, pattern in enumerate(groups):
         names = [name for name in modules if re.fullmatch(pattern, name)]
         if not names:
-            raise ValueError(
-                f'no module matches the group {pattern!r}; there are for '
-                f'example {_examples(modules)}'
-            )
+            raise ValueError(_nothing_matches(pattern, modules))
         for name in names:
             _check_owner(name, pattern, owner)
         units = [_unit(name, modules[name], square or {}) for name in names]
@@ -135,9 +130,26 @@ def find_groups(
     return found
 
 
-def _examples(modules: Dict[str, nn.Module]) -> List[str]:
+def _nothing_matches(pattern: str, modules: Dict[str, nn.Module]) -> str:
+    """Say what else the expression could have meant."""
+    names = {id(module): name for name, module in modules.items()}
+    for parent, module in modules.items():
+        for key, value in vars(module).items():
+            borrowed = f'{parent}.{key}' if parent else key
+            if isinstance(value, nn.Module) and re.fullmatch(
+                pattern, borrowed
+            ):
+                owner = names.get(id(value), 'a module that is not in here')
+                return (
+                    f'the group {pattern!r} matches only {borrowed}, which '
+                    f'another layer shares with it: its owner is {owner}'
+                )
     linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
-    return [name.rpartition('.')[0] or name for name in linear[:3]]
+    examples = [name.rpartition('.')[0] or name for name in linear[:3]]
+    return (
+        f'no module matches the group {pattern!r}; there are for example '
+        f'{examples}'
+    )
 
 
 def _check_owner(name: str, pattern: str, owner: Dict[str, str]) -> None:
@@ -156,10 +168,15 @@ def _unit(name: str, module: nn.Module, square: Dict[str, str]) -> Unit:
         if not isinstance(linear, nn.Linear):
             continue
         full = f'{name}.{inner}' if inner else name
-        if linear.weight is None or parametrize.is_parametrized(linear):
+        if parametrize.is_parametrized(linear, 'weight'):
             raise ValueError(
-                f'{full} cannot be factorised: its weight is another '
-                "layer's, or is parametrized already"
+                f'{full} cannot be factorised: its weight is parametrized '
+                'already, by a compression or otherwise'
+            )
+        # The attribute may be the owner's weight: only registration tells.
+        if linear._parameters.get('weight') is None:
+            raise ValueError(
+                f"{full} cannot be factorised: its weight is another layer's"
             )
         targets.append(
             Target(full, linear, _is_transposed(full, linear, square))

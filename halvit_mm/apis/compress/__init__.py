@@ -1,22 +1,14 @@
 """FiPS from a config and a checkpoint to a smaller file and a report."""
 
-from .checkpoint import compress_checkpoint
+from .backbone import CompressionResult, compress
+from .checkpoint import compress_checkpoint, compressed_config, load_original
 from .data import calibration_batches
 from .dense import dense_model, save_dense
+from .estimate import UnitPlan, estimate
 from .report import print_plan, write_report
-from .run import (
-    CompressionResult,
-    UnitPlan,
-    compress,
-    compressed_config,
-    estimate,
-    load_original,
-)
-from .settings import FiPSSettings
 
 __all__ = [
     'CompressionResult',
-    'FiPSSettings',
     'UnitPlan',
     'calibration_batches',
     'compress',

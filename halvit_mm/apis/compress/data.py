@@ -16,9 +16,9 @@ class CalibrationBatches(Sequence[Tensor]):
     """Batches that are read when they are asked for, the same each time.
 
     Args:
-        dataset: Of the training images, with the pipeline of testing.
-        preprocessor: The model's; normalises and pads.
-        indices: Of the images.
+        dataset: The training images, with the pipeline of testing.
+        preprocessor: The model's preprocessor, which normalises and pads.
+        indices: Which images are taken, in this order.
         batch_size: Images in a batch.
     """
 
@@ -39,7 +39,7 @@ class CalibrationBatches(Sequence[Tensor]):
         return len(self.indices) // self.batch_size
 
     def __getitem__(self, number: int) -> Tensor:
-        """Args: number: From 0. Returns: (B, 3, H, W)."""
+        """Read a batch, (B, 3, H, W), counted from 0."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         start = number * self.batch_size
@@ -51,16 +51,16 @@ class CalibrationBatches(Sequence[Tensor]):
 def calibration_batches(
     cfg: Config, model: nn.Module, num_batches: int, batch_size: int, seed: int
 ) -> CalibrationBatches:
-    """Training images as the model sees them in testing.
+    """Take training images as the model sees them in testing.
 
     Labels only balance the choice, where the data set has one per image.
 
     Args:
-        cfg: With ``train_dataloader`` and ``val_dataloader``.
-        model: For its preprocessor.
-        num_batches: How many.
-        batch_size: Images in one.
-        seed: Of the choice.
+        cfg: A config with ``train_dataloader`` and ``val_dataloader``.
+        model: The model, for its preprocessor.
+        num_batches: Number of batches.
+        batch_size: Images in a batch.
+        seed: Seed of the choice.
 
     Returns:
         Batches, normalised and padded, on the preprocessor's device.
@@ -89,7 +89,7 @@ def calibration_batches(
 
 
 def _leaves(dataset_cfg: ConfigDict) -> Iterator[ConfigDict]:
-    """Yields: Configs of data sets inside a wrapper, or the one itself."""
+    """Find the configs of data sets inside a wrapper, or the one itself."""
     inner = [
         *filter(None, [dataset_cfg.get('dataset')]),
         *dataset_cfg.get('datasets', []),

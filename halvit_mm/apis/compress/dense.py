@@ -9,7 +9,7 @@ from ...checkpoint import load_weights, save_weights
 from ...compression import convert
 from ...models import CompressedBackbone
 from ..model_info import build_model
-from .run import dataset_meta
+from .checkpoint import dataset_meta
 
 __all__ = ['dense_model', 'save_dense']
 

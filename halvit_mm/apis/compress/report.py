@@ -4,113 +4,127 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 
-from rich.console import Console
-from rich.table import Table
-
-from ...compression import Decomposition
-from .run import CompressionResult, UnitPlan
-from .settings import FiPSSettings
+from ...compression import Compression
+from ..table import Table
+from .backbone import CompressionResult
+from .estimate import UnitPlan
 
 __all__ = ['print_plan', 'write_report']
 
 
 def print_plan(
-    settings: FiPSSettings,
-    groups: List[Decomposition],
-    plans: List[List[UnitPlan]],
-    out: Path,
+    compression: Compression, plans: List[List[UnitPlan]], out: Path
 ) -> None:
     """Print ranks and parameters, and what the calibration will take.
 
     Args:
-        settings: Of the compression.
-        groups: From :func:`halvit_mm.compression.prepare`.
-        plans: From :func:`.run.estimate`.
+        compression: A compression, factorised.
+        plans: From :func:`.estimate.estimate`.
         out: Folder that gets files of activations.
     """
-    table = Table(title=f'FiPS: budget {settings.budget:.0%}')
-    columns = ('group', 'weights', 'd', 'columns', 'rank', 'SVD error')
-    for column in (*columns, 'parameters', 'of dense'):
-        table.add_column(column, justify='right' if table.columns else 'left')
-    for part in groups:
-        structure = part.structure
-        table.add_row(
-            structure.name,
-            str(len(structure.targets)),
-            str(structure.dim),
-            str(sum(t.width for t in structure.targets)),
-            str(structure.rank),
-            f'{part.svd_error:.4f}',
-            f'{part.parameters:,.0f}',
-            f'{part.parameters / part.dense_parameters:.2%}',
+    config = compression.config
+    rows = []
+    for part in compression.decompositions:
+        share = part.parameters / part.dense_parameters
+        rows.append(
+            {
+                'group': part.structure.name,
+                'weights': str(len(part.structure.targets)),
+                'd': str(part.structure.dim),
+                'columns': str(part.structure.width),
+                'rank': str(part.structure.rank),
+                'SVD error': f'{part.svd_error:.4f}',
+                'parameters': f'{part.parameters:,.0f}',
+                'of dense': f'{share:.2%}',
+            }
         )
-    console = Console(width=100)
-    console.print(table)
-    steps = settings.epochs * settings.num_batches
+    for structure in compression.kept_dense:
+        rows.append(
+            {
+                'group': structure.name,
+                'weights': str(len(structure.targets)),
+                'd': str(structure.dim),
+                'columns': str(structure.width),
+                'rank': 'stays dense',
+                'parameters': f'{structure.dense_parameters:,}',
+                'of dense': '100.00%',
+            }
+        )
+    Table(rows, title=f'FiPS: budget {config.budget:.0%}').print()
+    if not plans:
+        return
+    steps = config.epochs * config.num_batches
     passes = 'pass' if len(plans) == 1 else 'passes'
-    table = Table(
-        title=f'{len(plans)} {passes} of {steps} steps: {settings.method}, '
-        f'sparsity {settings.sparsity}, over the {settings.prune_scope}'
-    )
-    for column in ('unit', 'pass', 'activations, MB', 'about, min'):
-        table.add_column(column, justify='right' if table.columns else 'left')
-    for number, units in enumerate(plans, 1):
-        for unit in units:
-            table.add_row(
-                unit.name,
-                str(number),
-                f'{unit.num_bytes / 1e6:,.0f}',
-                f'{unit.seconds / 60:.1f}',
-            )
-    console.print(table)
+    Table(
+        [
+            {
+                'unit': unit.name,
+                'pass': str(number),
+                'activations, MB': f'{unit.num_bytes / 1e6:,.0f}',
+                'about, min': f'{unit.seconds / 60:.1f}',
+            }
+            for number, units in enumerate(plans, 1)
+            for unit in units
+        ],
+        title=f'{len(plans)} {passes} of {steps} steps: {config.method}, '
+        f'sparsity {config.sparsity}, over the {config.prune_scope}',
+    ).print()
     most = max(sum(unit.num_bytes for unit in units) for units in plans)
-    in_memory = min(most, settings.memory_limit)
-    console.print(
+    in_memory = min(most, config.memory_limit)
+    minutes = sum(u.seconds for units in plans for u in units) / 60
+    print(
         f'activations: at most {in_memory / 1e9:.1f} GB in memory, '
-        f'{(most - in_memory) / 1e9:.1f} GB in files at a time, '
-        f'{shutil.disk_usage(out).free / 1e9:.0f} GB are free there; about '
-        f'{sum(u.seconds for units in plans for u in units) / 60:.0f} min'
+        f'{(most - in_memory) / 1e9:.1f} GB in files at a time '
+        f'({shutil.disk_usage(out).free / 1e9:.0f} GB are free there); about '
+        f'{minutes:.0f} min'
     )
 
 
-def write_report(
-    result: CompressionResult, out: Path, name: str
-) -> List[List[str]]:
-    """Write ``report.json`` and ``report.md``.
-
-    Args:
-        result: Of :func:`.run.compress`.
-        out: Folder.
-        name: Of the model, for the title.
-
-    Returns:
-        Rows of the table of units.
-    """
+def _rows(result: CompressionResult) -> List[Dict[str, str]]:
+    """One row per unit, for the table and the picture."""
     rank_of = {
-        target.name: group.structure.rank
-        for group in result.groups
-        for target in group.structure.targets
+        target.name: structure.rank
+        for structure in result.compression.structures
+        for target in structure.targets
     }
     rows = []
     for error in result.errors:
         own = [n for n in rank_of if f'{n}.'.startswith(f'{error.name}.')]
-        density = result.density(own)
         rows.append(
-            [
-                error.name,
-                str(rank_of[own[0]]),
-                f'{density:.4f}',
-                f'{error.before:.5f}',
-                f'{error.after:.5f}',
-            ]
+            {
+                'unit': error.name,
+                'rank': str(rank_of[own[0]]),
+                'density': f'{result.density(own):.4f}',
+                'error before': f'{error.before:.5f}',
+                'error after': f'{error.after:.5f}',
+            }
         )
+    return rows
+
+
+def write_report(
+    result: CompressionResult, out: Path, name: str
+) -> List[Dict[str, str]]:
+    """Write ``report.json`` and ``report.md``.
+
+    Args:
+        result: From :func:`.backbone.compress`.
+        out: Folder.
+        name: Name of the model, for the title.
+
+    Returns:
+        Rows of the table of units.
+    """
+    rows = _rows(result)
+    compression, config = result.compression, result.compression.config
     before, after = result.summed_errors
     dense, kept = result.dense_parameters, result.parameters
     content = dict(
-        settings=asdict(result.settings),
-        groups=[g._asdict() for g in result.groups],
+        settings=asdict(config),
+        groups=[d._asdict() for d in compression.decompositions],
+        kept_dense=[s._asdict() for s in compression.kept_dense],
         errors=[e._asdict() for e in result.errors],
         densities={name: result.density([name]) for name in result.kept},
         parameters=kept,
@@ -121,24 +135,29 @@ def write_report(
         recommended=result.recommended,
     )
     (out / 'report.json').write_text(json.dumps(content, indent=1) + '\n')
-    head = ['unit', 'rank', 'density', 'error before', 'error after']
-    lines = [head, ['---'] * len(head), *rows]
-    table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
     times = ', '.join(
         f'{key} {1e3 * value:.1f} ms' for key, value in result.seconds.items()
+    )
+    dense_names = ', '.join(
+        f'{s.name} ({s.targets[0].name}, ...)' for s in compression.kept_dense
+    )
+    stays_dense = (
+        f'\nNot smaller when factorised, so kept dense: {dense_names}.\n'
+        if dense_names
+        else ''
     )
     (out / 'report.md').write_text(
         f"""# {name}, compressed by FiPS
 
 {kept:,.0f} of {dense:,} parameters ({result.share:.2%}; budget
-{result.settings.budget:.0%}, sparsity {result.settings.sparsity},
-{result.settings.method}, compared over the {result.settings.prune_scope}).
+{config.budget:.0%}, sparsity {config.sparsity},
+{config.method}, compared over the {config.prune_scope}).
 File: {result.file_bytes / 1e6:.2f} MB instead of
 {result.original_bytes / 1e6:.2f} MB. Summed error {before:.4f} before
 calibration, {after:.4f} after it; an error is relative to the energy of the
 unit's output.
-
-{table}
+{stays_dense}
+{Table(rows)}
 
 A pass of the backbone: {times}. Faster here: `{result.recommended}`.
 

@@ -7,7 +7,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...checkpoint import load_weights
-from ...compression import attach_structure, read_structures
+from ...compression import attach_structure, factors, read_structures
+from ...compression.parametrization import BASES
 from ...registry import MODELS
 
 __all__ = ['CompressedBackbone']
@@ -19,17 +20,16 @@ _INNER = 'inner.'
 class CompressedBackbone(BaseModule):
     """Any backbone, compressed as a file says.
 
-    Bases and factors are there before the optimiser is built, so that the
-    model trains as any other one does; the file's weights are loaded when
-    weights are initialised. What else is asked of it, the inner backbone
-    answers.
+    Bases and factors exist before the optimiser is built, so that the model
+    trains as any other one does; the file's weights are loaded when weights
+    are initialised. Other attributes are those of the inner backbone.
 
     Args:
         backbone: Config of the backbone as it was, or the module itself.
         checkpoint: File of ``tools/compress.py``; None leaves the backbone
             as it is.
         prefix: What the backbone's names start with in the file.
-        made_by: Command that makes the file, for the error.
+        made_by: Command that makes the file, for the error message.
 
     Raises:
         FileNotFoundError: If there is no such file, with the way out.
@@ -81,11 +81,11 @@ class CompressedBackbone(BaseModule):
         self.is_init = True
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Args: x: (B, 3, H, W). Returns: What the backbone returns."""
+        """Extract what the backbone extracts from images, (B, 3, H, W)."""
         return self.inner(x)
 
     def __getattr__(self, name: str):
-        """What is not found here is the inner backbone's."""
+        """Look up in the inner backbone what is not found here."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -98,12 +98,24 @@ class CompressedBackbone(BaseModule):
     ) -> Tuple[int, int]:
         """Depth of a parameter, for layer-wise learning rates.
 
+        A base has the depth of the last layer that uses it, as a matrix that
+        layers share has.
+
         Args:
-            param_name: Its name in the model.
+            param_name: Name of the parameter in the model.
             prefix: What this backbone's names start with.
 
         Returns:
-            As the backbone says; of a base, which it does not know, the
-            depth of what follows its layers.
+            The depth, from 0 for the stem, and the number of depths.
         """
-        return self.inner.get_layer_depth(param_name, f'{prefix}{_INNER}')
+        prefix = f'{prefix}{_INNER}'
+        depth = self.inner.get_layer_depth
+        group = param_name.removeprefix(f'{prefix}{BASES}.').split('.')[0]
+        bases = getattr(self.inner, BASES, {})
+        if param_name.startswith(f'{prefix}{BASES}.') and group in bases:
+            return max(
+                depth(f'{prefix}{factor.name}', prefix)
+                for factor in factors(self.inner)
+                if factor.weight.base is bases[group]
+            )
+        return depth(param_name, prefix)

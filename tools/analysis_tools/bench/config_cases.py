@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, List, Optional, Tuple
+from typing import ClassVar, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -11,18 +11,17 @@ from mmengine.optim import build_optim_wrapper
 from torch import Tensor, nn
 
 from halvit_mm.apis import load_config
-from halvit_mm.apis.compress import FiPSSettings
 from halvit_mm.apis.fake_data import fake_batch, image_size, is_detector
 from halvit_mm.apis.model_info import build_model
 from halvit_mm.compression import (
-    Group,
+    FiPSConfig,
     attach_structure,
     build_sparsifier,
     convert,
     factors,
     find_groups,
+    plan_compression,
     scopes_of,
-    structure_of,
 )
 
 from .cases import Case, Sizes
@@ -142,9 +141,11 @@ class CompressedCase(_ConfigCase):
         object.__setattr__(self, 'budget', self.settings.budget)
 
     @cached_property
-    def settings(self) -> FiPSSettings:
+    def settings(self) -> FiPSConfig:
         """How it is compressed."""
-        return FiPSSettings.from_config(self.cfg, budget=self.budget)
+        return FiPSConfig.from_mapping(
+            self.cfg.get('fips'), budget=self.budget
+        )
 
     @property
     def label(self) -> str:
@@ -156,7 +157,9 @@ class CompressedCase(_ConfigCase):
     def sizes(self) -> Sizes:
         """T, D and F of the first unit, and the number of units."""
         module = self.build(tied=False)
-        groups = self._groups(module)
+        groups = find_groups(
+            module, self.settings.groups, self.settings.square
+        )
         unit = groups[0].units[0]
         tokens = []
         handle = unit.module.register_forward_pre_hook(
@@ -168,9 +171,6 @@ class CompressedCase(_ConfigCase):
         target = unit.targets[0]
         num_units = sum(len(group.units) for group in groups)
         return Sizes(tokens[0], target.dim, target.width, num_units)
-
-    def _groups(self, module: nn.Module) -> List[Group]:
-        return find_groups(module, self.settings.groups, self.settings.square)
 
     def build(self, tied: bool) -> nn.Module:
         """Build the backbone, not compressed; ``tied`` has no effect."""
@@ -192,17 +192,14 @@ class CompressedCase(_ConfigCase):
         Raises:
             ValueError: If the budget cannot be met.
         """
-        budget, sparsity = self.budget, self.settings.sparsity
-        groups = self._groups(module)
-        attach_structure(
-            module, [structure_of(g, budget, sparsity) for g in groups]
-        )
+        plan = plan_compression(module, self.settings)
+        attach_structure(module, plan.structures)
         found = list(factors(module))
         for factor in found:
             nn.init.normal_(factor.factor, std=0.02)
             nn.init.normal_(factor.weight.base.weight, std=0.02)
         scopes = scopes_of(found, 'layer')
-        build_sparsifier('static', scopes, sparsity, 1).start()
+        build_sparsifier('static', scopes, self.settings.sparsity, 1).start()
         if execution is not None:
             convert(module, execution)
         return module

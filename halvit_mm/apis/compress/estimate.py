@@ -1,0 +1,71 @@
+"""What a calibration will take, measured before it starts."""
+
+from pathlib import Path
+from typing import List, NamedTuple, Sequence
+
+from torch import Tensor, nn
+
+from ...compression import Compression
+from ...compression.activations import ActivationStore, capture
+from ...compression.parametrization import all_trained
+from ..timing import Clock
+
+__all__ = ['UnitPlan', 'estimate']
+
+
+class UnitPlan(NamedTuple):
+    """What the calibration of a unit takes, from its first batch.
+
+    Attributes:
+        name: Full name of the unit.
+        num_bytes: Bytes of its activations of all batches.
+        seconds: Time of all its steps.
+    """
+
+    name: str
+    num_bytes: int
+    seconds: float
+
+
+def estimate(
+    original: nn.Module, compression: Compression, batches: Sequence[Tensor]
+) -> List[List[UnitPlan]]:
+    """Measure one step of every unit.
+
+    Args:
+        original: The backbone as it was.
+        compression: Of a copy of it, factorised.
+        batches: Images; the first batch is used.
+
+    Returns:
+        The units of each pass.
+    """
+    model = compression.model
+    device = next(model.parameters()).device
+    steps = compression.config.epochs * len(batches)
+    plans = []
+    for units in compression.passes:
+        names = [unit.name for unit in units]
+        store = ActivationStore(Path(), limit=2**62)
+        capture(original, names, [batches[0]], store)
+        clock = Clock(device)
+        calls = {name: store.get(name, 0, device) for name in names}
+        with all_trained(list(model.parameters())):
+            for unit in units:
+                call = calls[unit.name]
+                clock.mark(unit.name)
+                output = unit.module(*call.args)
+                (output - call.output).square().mean().backward()
+            clock.mark(None)
+        plans.append(
+            [
+                UnitPlan(
+                    name,
+                    calls[name].num_bytes * len(batches),
+                    milliseconds / 1e3 * steps,
+                )
+                for name, milliseconds in clock.phases().items()
+            ]
+        )
+    model.zero_grad()
+    return plans

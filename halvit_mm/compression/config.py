@@ -1,0 +1,150 @@
+"""Settings of a FiPS compression."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from .decomposition import GROWTH, SVD_METHODS
+from .masks import SCOPES
+from .sparsifiers import METHODS
+
+__all__ = ['FiPSConfig']
+
+
+@dataclass(frozen=True)
+class FiPSConfig:
+    r"""Settings of a compression: groups, ranks, pruning and calibration.
+
+    Attributes:
+        groups: For each group a regular expression that the full names of its
+            units match, for example ``layers\.[0-3]\.ffn``; a single string
+            stands for one group.
+        budget: Share of the weights' parameters that is kept, above 0 and at
+            most 1.
+        sparsity: Share of each factor's entries that is zero in the end, at
+            least 0 and below 1 (0.75 in the paper). With the method
+            ``'dense'`` it is 0.
+        rank: Rank of every group, instead of the one that the budget gives.
+        square: For square weights a regular expression over their full names
+            -> ``'in'`` where the base spans what they read, ``'out'`` where
+            it spans what they write: their shape does not tell.
+        growth: One of :data:`.decomposition.GROWTH`; how factors grow where
+            the rank is larger than the weights' short side.
+        tau: Divisor of the rows that ``growth='hybrid'`` adds (32 in the
+            paper).
+        svd: One of :data:`.decomposition.SVD_METHODS`.
+        scaled: Whether the columns are normalised first and learn their
+            scale (FiPS, Sec. 5, Scaling Vectors).
+        num_batches: Batches of calibration images (30 in the paper).
+        batch_size: Images in a batch (128 in the paper).
+        epochs: Passes over these batches (20 in the paper).
+        lr: Learning rate of AdamW at the start; it falls as a cosine. The
+            paper's value is lost in its text: our choice.
+        method: One of :data:`.sparsifiers.METHODS`.
+        prune_scope: One of :data:`.masks.SCOPES`. ``'model'`` (the
+            paper's) calibrates all groups in one pass, the others one group
+            after another, which needs less memory.
+        interval: Steps between changes of the masks.
+        end: Share of the steps after which the masks stay; None for the
+            method's own.
+        seed: Seed of the images, their order and random growth.
+        memory_limit: Bytes of activations that are kept in memory; the rest
+            goes to files.
+        save_interval: Steps between the saved states from which a run that
+            was killed goes on, at least 1.
+    """
+
+    groups: Tuple[str, ...]
+    budget: float = 0.4
+    sparsity: float = 0.75
+    rank: Optional[int] = None
+    square: Optional[Dict[str, str]] = None
+    growth: str = 'hybrid'
+    tau: float = 32.0
+    svd: str = 'auto'
+    scaled: bool = False
+    num_batches: int = 30
+    batch_size: int = 128
+    epochs: int = 20
+    lr: float = 1e-3
+    method: str = 'gmp'
+    prune_scope: str = 'group'
+    interval: int = 50
+    end: Optional[float] = None
+    seed: int = 0
+    memory_limit: int = 4 * 2**30
+    save_interval: int = 50
+
+    @classmethod
+    def from_mapping(
+        cls, mapping: Optional[Mapping[str, Any]], **overrides
+    ) -> 'FiPSConfig':
+        """Read the ``fips`` of a config.
+
+        Args:
+            mapping: The settings by name, such as ``cfg.get('fips')``.
+            overrides: Settings that replace those of the mapping, except
+                where they are None.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: If there are no groups, if a setting is unknown, or if
+                a value is out of its range.
+        """
+        content = dict(mapping or {})
+        content.update({k: v for k, v in overrides.items() if v is not None})
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(content.keys() - set(known))
+        if unknown or not content.get('groups'):
+            raise ValueError(
+                'the config needs fips=dict(groups=[...], ...)'
+                + (f'; unknown in it: {unknown}' if unknown else '')
+                + f'; known: {known}'
+            )
+        return cls(**content)
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: If one is out of its range.
+        """
+        groups = self.groups
+        groups = (groups,) if isinstance(groups, str) else tuple(groups)
+        object.__setattr__(self, 'groups', groups)
+        if self.square is not None:  # a config's own kind of dict
+            object.__setattr__(self, 'square', dict(self.square))
+        if self.method == 'dense':  # the rank alone meets the budget
+            object.__setattr__(self, 'sparsity', 0.0)
+        for name, choices in (
+            ('growth', GROWTH),
+            ('svd', SVD_METHODS),
+            ('method', METHODS),
+            ('prune_scope', SCOPES),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f'fips.{name}={getattr(self, name)!r}: choose one of '
+                    f'{list(choices)}'
+                )
+        end = 1 if self.end is None else self.end
+        rank = 1 if self.rank is None else self.rank
+        for name, is_fine, span in (
+            ('budget', 0 < self.budget <= 1, 'above 0 and at most 1'),
+            ('sparsity', 0 <= self.sparsity < 1, 'at least 0 and below 1'),
+            ('rank', rank >= 1, 'at least 1'),
+            ('tau', 0 < self.tau < math.inf, 'above 0 and finite'),
+            ('lr', 0 <= self.lr < math.inf, 'at least 0 and finite'),
+            ('epochs', self.epochs >= 0, 'at least 0'),
+            ('interval', self.interval >= 1, 'at least 1'),
+            ('save_interval', self.save_interval >= 1, 'at least 1'),
+            ('end', 0 < end <= 1, 'above 0 and at most 1'),
+            ('num_batches', self.num_batches >= 1, 'at least 1'),
+            ('batch_size', self.batch_size >= 1, 'at least 1'),
+        ):
+            if not is_fine:
+                raise ValueError(
+                    f'fips.{name}={getattr(self, name)} must be {span}'
+                )

@@ -1,0 +1,132 @@
+"""Results of a tiny compression, as recorded once: they stay the same.
+
+In double precision, so that masks do not depend on the order of sums.
+"""
+
+import copy
+import hashlib
+
+import pytest
+import torch
+
+from halvit_mm.compression import (
+    Calibration,
+    calibrate,
+    factors,
+    passes_of,
+    prepare,
+)
+
+from .models import GROUPS, Net, batches
+
+COMMON = dict(epochs=6, lr=3e-3, interval=4)
+
+#: Settings; rank of both groups; digest of all masks; each unit's error
+#: before calibration and after it.
+RECORDED = {
+    'gmp': (
+        dict(budget=0.6, sparsity=0.5),
+        12,
+        'ca97a27c3f271b61',
+        [
+            (0.125758465, 0.0585024234),
+            (0.25172043, 0.0955759336),
+            (0.0904003015, 0.038778322),
+            (0.171363879, 0.0785575879),
+        ],
+    ),
+    'gmp, scaled, over the model': (
+        dict(budget=0.6, sparsity=0.5, scaled=True, prune_scope='model'),
+        10,
+        '092d828caf888dc3',
+        [
+            (0.258918675, 0.14862189),
+            (0.287721621, 0.192280796),
+            (0.237318479, 0.104608764),
+            (0.370568311, 0.23646381),
+        ],
+    ),
+    'gmp, split, ends early': (
+        dict(budget=0.8, sparsity=0.75, growth='splitting', end=0.75),
+        29,
+        '2c9e1eb5b9d1f83f',
+        [
+            (0.447502995, 0.204146658),
+            (0.776515312, 0.323348578),
+            (0.425676504, 0.172993715),
+            (0.594800204, 0.329828707),
+        ],
+    ),
+    'rigl, within layers': (
+        dict(budget=0.5, sparsity=0.75, method='rigl', prune_scope='layer'),
+        18,
+        'bd988fb94daeb520',
+        [
+            (0.196022623, 0.0934489477),
+            (0.370869764, 0.155716125),
+            (0.14498246, 0.049238009),
+            (0.286083021, 0.141032638),
+        ],
+    ),
+    'static, grown at random': (
+        dict(
+            budget=0.7, sparsity=0.75, method='static', growth='random', seed=3
+        ),
+        25,
+        '5449f371e819f535',
+        [
+            (0.768723672, 0.326487384),
+            (0.92029044, 0.541303655),
+            (0.735372866, 0.26934249),
+            (0.925909178, 0.556803336),
+        ],
+    ),
+    'dense': (
+        dict(budget=0.6, sparsity=0.0, method='dense'),
+        6,
+        'f8571cd81558b8e4',
+        [
+            (0.498900551, 0.352868679),
+            (0.601895625, 0.490779768),
+            (0.472794332, 0.307769302),
+            (0.692797637, 0.515469998),
+        ],
+    ),
+}
+
+
+def compress(options, folder):
+    """Compress the tiny model.
+
+    Returns:
+        The model, the ranks, the errors.
+    """
+    original = Net().double()
+    model = copy.deepcopy(original)
+    options = {**COMMON, **options}
+    own = {k: v for k, v in options.items() if k in Calibration._fields}
+    others = {k: v for k, v in options.items() if k not in own}
+    others.update(sparsity=own['sparsity'], seed=own.get('seed', 0))
+    settings = Calibration(**own)
+    parts = prepare(model, GROUPS, **others)
+    passes = passes_of(original, GROUPS, settings.prune_scope)
+    data = [batch.double() for batch in batches()]
+    errors = calibrate(model, original, passes, data, settings, folder)
+    return model, [part.structure.rank for part in parts], errors
+
+
+@pytest.mark.parametrize('case', RECORDED)
+def test_recorded(case, tmp_path):
+    options, ranks, masks, expected = RECORDED[case]
+    model, found, errors = compress(options, tmp_path)
+    assert found == [ranks, ranks]
+    digest = hashlib.sha256()
+    for factor in factors(model):
+        digest.update(factor.weight.mask.to(torch.uint8).numpy().tobytes())
+    assert digest.hexdigest()[:16] == masks
+    assert [error.name for error in errors] == [
+        f'blocks.{i}.mlp' for i in range(4)
+    ]
+    for error, (before, after) in zip(errors, expected):
+        assert error.before == pytest.approx(before, rel=1e-6)
+        assert error.after == pytest.approx(after, rel=1e-6)
