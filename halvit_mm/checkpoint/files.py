@@ -83,7 +83,8 @@ def save_weights(
         format: ``'dense'``, or the name of another way to store weights.
         classes: Names of the classes of the data set.
         palette: Their colours.
-        variant: Of the weight tying, such as ``'signed'``.
+        variant: Of the weight tying, such as ``'signed'``; by default what
+            the buffer ``variant`` of a HaLViT says.
         model: Config of the model: plain dicts whose types are allowed by
             :func:`.model_types.check_model`.
         more: Entries that the format adds to the header, of JSON's types.
@@ -109,7 +110,7 @@ def save_weights(
         sha256=_checksum(tensors),
         classes=classes,
         palette=palette,
-        variant=variant,
+        variant=variant or _variant_of(tensors),
         model=model if model is None else check_model(model, path),
         **more,
     )
@@ -205,6 +206,13 @@ def not_plain_message(path: Path, error: Exception) -> str:
         f'{reason.group() if reason else error} If you trust it, load it with '
         'torch.load(..., weights_only=False) and save its state dict alone'
     )
+
+
+def _variant_of(tensors: Dict[str, Tensor]) -> Optional[str]:
+    for name, tensor in tensors.items():
+        if name.split('.')[-1] == 'variant' and tensor.dtype == torch.uint8:
+            return bytes(tensor.tolist()).decode().strip()
+    return None
 
 
 def _separate(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:

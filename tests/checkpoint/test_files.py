@@ -70,6 +70,13 @@ def test_both_formats_have_one_header(suffix, tmp_path):
         assert load_from_safetensors(str(path))['meta'] == meta
 
 
+@pytest.mark.parametrize('gain', ['none', 'signed'])
+def test_the_variant_of_a_tying_is_in_the_header(gain, tmp_path):
+    model = build(HaLViT, gain=gain)
+    header = save_weights(tmp_path / 'file.pth', model.state_dict())
+    assert header['variant'] == gain
+
+
 def test_both_formats_have_one_checksum(tmp_path):
     state = build(HaLViT).state_dict()
     sums = {

@@ -1,6 +1,8 @@
 """The benchmark: what it runs, in which order, and what it makes of it."""
 
 import itertools
+import json
+import shutil
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from bench.result import BenchmarkResult, VariantResult
 from bench.saved import saved_bytes
 from bench.variants import make_step
 from torch.testing import assert_close
+
+from .conftest import ROOT
 
 B, T, D, HEADS, F = 2, 50, 32, 4, 128
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
@@ -192,18 +196,30 @@ def test_markdown_and_the_page(tmp_path):
     template = tmp_path / 'docs' / 'templates' / 'benchmarks.md'
     template.parent.mkdir()
     template.write_text(
-        'Measured\n\n{{ layer_*_fp32_cpu: layer --dtype fp32 }}\n\n'
-        'not yet\n\n{{ layer_*_cuda: layer }}\n'
+        'Measured\n\n{{ layer_*_fp32_cpu: benchmark.py layer }}\n\n'
+        '{{ latency: model_info.py }}\n\n'
+        'not yet\n\n{{ layer_*_cuda: benchmark.py layer }}\n'
     )
+    seconds = {'configs/a.py': 2.0, 'configs/b.py': 1.0}
+    latency = dict(device='a CPU', batch=8, seconds=seconds)
+    (kept / 'latency.json').write_text(json.dumps(latency))
     text = report.write_page(tmp_path / 'docs').read_text()
     measured, _, missing = text.partition('not yet')
-    assert 'benchmark.py layer --dtype fp32 --out docs/benchmarks' in measured
+    assert '```\npython benchmark.py layer\n```\n\n| variant |' in measured
+    assert '| [b](../configs/b.py) | 1,000 | 8.00 | 2.00 |' in measured
+    assert '* a CPU.' in measured
     assert '| variant | median ms |' in measured
     assert f'![times](benchmarks/{folder.name}/times.png)' in measured
     assert (folder / 'times.png').is_file()
     assert result.environment['device'] in measured
     assert '* prepared: for inference only.' in measured
-    assert missing.endswith('docs/benchmarks\n```\n\nMeasured: -\n')
+    assert missing.endswith('layer\n```\n\nMeasured: -\n')
+
+
+def test_the_committed_page_is_up_to_date(tmp_path):
+    docs = shutil.copytree(ROOT / 'docs', tmp_path / 'docs')
+    page = (docs / 'benchmarks.md').read_text()
+    assert report.write_page(docs).read_text() == page
 
 
 def test_the_grid_is_for_a_gpu():

@@ -4,9 +4,13 @@ import json
 import threading
 import time
 
+import cv2
 import pytest
+import yaml
 from mmengine.config import Config
 from study import Study, run_study, runner, write_study
+
+from .conftest import ROOT
 
 TEXT = """
 config: {folder}/base.py
@@ -199,3 +203,21 @@ def test_what_is_run_is_what_was_loaded(path, tmp_path, monkeypatch):
         type='halvit_mm.PeakToFinalHook', metric='accuracy/top1'
     )
     assert cfg.custom_hooks[0] == dict(type='Other')
+
+
+@pytest.mark.parametrize(
+    'name', ['cifar10', 'nuclei', 'fips_cifar10', 'fips_halvit_cifar10']
+)
+def test_the_committed_tables_are_up_to_date(name, tmp_path):
+    folder = ROOT / 'docs' / 'studies' / name
+    path = f'configs/studies/{name}.yaml'
+    content = yaml.safe_load((ROOT / path).read_text())
+    study = Study(
+        path, content['metric'], [], content.get('checkpoint'), runs=[]
+    )
+    results = json.loads((folder / 'results.json').read_text())
+    write_study(study, results, tmp_path)
+    table = (tmp_path / 'table.md').read_text()
+    assert table == (folder / 'table.md').read_text()
+    picture = cv2.imread(str(tmp_path / 'scores.png'))
+    assert picture is not None and picture.std() > 5

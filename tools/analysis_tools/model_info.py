@@ -1,6 +1,8 @@
 """Print parameters, file size and multiply-adds of a config's model."""
 
 import argparse
+import json
+from pathlib import Path
 
 from halvit_mm.apis import load_config, model_info, print_model_info
 from halvit_mm.apis.cli import add_config_options, add_shape_argument
@@ -21,6 +23,7 @@ def parse_args():
     parser.add_argument(
         '--batch', type=int, default=1, help='images in a pass, default 1'
     )
+    parser.add_argument('--json', type=Path, help='file for the latencies')
     add_config_options(parser)
     return parser.parse_args()
 
@@ -36,11 +39,17 @@ def main():
             passes[path] = forward_pass(
                 cfg, size, build_model(cfg), args.batch
             )
-    for path, seconds in time_in_turns(passes, rounds=3, in_a_row=3).items():
+    device = device_name()
+    times = time_in_turns(passes, rounds=3, in_a_row=3)
+    for path, seconds in times.items():
         print(
             f'latency {seconds * 1e3:.0f} ms, {args.batch / seconds:.2f} '
-            f'images/s on {device_name()}: {path}'
+            f'images/s on {device}: {path}'
         )
+    if args.json:
+        content = dict(device=device, batch=args.batch, seconds=times)
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(content, indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -1,10 +1,11 @@
 """A benchmark on the screen, in Markdown, as a picture and in the docs."""
 
+import json
 import math
 import re
 from functools import partial
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from halvit_mm.apis.table import Table
 
@@ -12,8 +13,6 @@ from .picture import draw_benchmark
 from .result import BenchmarkResult, VariantResult
 
 __all__ = ['print_result', 'result_table', 'save_result', 'write_page']
-
-_TOOL = 'python tools/analysis_tools/benchmark.py'
 
 
 class _Column(NamedTuple):
@@ -153,9 +152,10 @@ def save_result(
 def write_page(docs: Path) -> Path:
     """Write the page of benchmarks from kept results.
 
-    In ``templates/benchmarks.md`` a line ``{{ CASE: ARGUMENTS }}`` stands for
-    the results of a command; CASE is the name of a folder in ``benchmarks``,
-    or a pattern of several.
+    In ``templates/benchmarks.md`` a line ``{{ NAME: COMMAND }}`` stands for a
+    command and its results. NAME is that of a case, or a pattern of several;
+    the results are in the folder ``benchmarks``, as :func:`save_result` or
+    ``model_info.py --json`` write them.
 
     Args:
         docs: Folder of the documentation.
@@ -171,10 +171,27 @@ def write_page(docs: Path) -> Path:
 
 
 def _section(kept: Path, found: re.Match) -> str:
-    pattern, arguments = found.groups()
-    command = f'```\n{_TOOL} {arguments} --out docs/benchmarks\n```'
-    parts = []
-    for path in sorted(kept.glob(f'{pattern}/result.json')):
+    name, command = found.groups()
+    parts = [f'```\npython {command}\n```']
+    for path in sorted(kept.glob(f'{name}/result.json')):
         picture = f'![times](benchmarks/{path.parent.name}/times.png)'
         parts.append(f'{_markdown(BenchmarkResult.load(path))}\n\n{picture}')
-    return '\n\n'.join([command, *(parts or ['Measured: -'])])
+    for path in sorted(kept.glob(f'{name}.json')):
+        parts.append(_latencies(json.loads(path.read_text())))
+    return '\n\n'.join(parts if len(parts) > 1 else [*parts, 'Measured: -'])
+
+
+def _latencies(content: Dict) -> str:
+    """The table of a file from ``model_info.py --json``."""
+    seconds = content['seconds']
+    slowest = max(seconds.values())
+    rows = [
+        {
+            'model': f'[{Path(path).stem}](../{path})',
+            'ms': f'{took * 1e3:,.0f}',
+            'images / s': f'{content["batch"] / took:.2f}',
+            'throughput / slowest': f'{slowest / took:.2f}',
+        }
+        for path, took in seconds.items()
+    ]
+    return f'{Table(rows)}\n\n* {content["device"]}.'
