@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATA_SAMPLERS, init_default_scope
-from study import Study
+from study.plan import Study
 from torch import nn
 
 from halvit_mm.apis import load_config

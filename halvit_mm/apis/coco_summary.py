@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Dict, Optional, Sequence
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+
+from .table import Table
 
 try:  # the extra `coco`: the same figures, many times faster
     from faster_coco_eval import COCO
@@ -94,12 +94,9 @@ def print_coco_summary(
         summary: ``'bbox'`` or ``'segm'`` -> figures.
         max_dets: As they were computed with.
     """
-    table = Table(
-        title=f'COCO average precision, {max_dets} detections an image'
-    )
-    table.add_column('')
-    for name in _ITEMS:
-        table.add_column(name, justify='right')
-    for kind, figures in summary.items():
-        table.add_row(kind, *(f'{figures[name]:.6f}' for name in _ITEMS))
-    Console(width=100).print(table)
+    rows = [
+        {'': kind, **{name: f'{figures[name]:.6f}' for name in _ITEMS}}
+        for kind, figures in summary.items()
+    ]
+    title = f'COCO average precision, {max_dets} detections an image'
+    Table(rows, title).print()

@@ -8,25 +8,32 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 from torch.nn.utils import parametrize
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from ..compression import SharedBase, factors
 from .fake_data import fake_batch, image_size
+from .table import Table
 
 __all__ = [
     'PartInfo',
     'build_model',
     'count_parameters',
+    'flop_counter',
     'forward_pass',
     'model_info',
     'print_model_info',
 ]
 
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_CPU_ATTENTION_BACKWARD = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+)
 _ATTENTION = '_scaled_dot_product'
 
 
@@ -96,8 +103,21 @@ def _count_uses(module: nn.Module, sharers: int) -> int:
     return own + sum(_count_uses(m, sharers) for m in children.values())
 
 
-def _cpu_attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:
-    return sdpa_flop_count(q, k, v)
+def flop_counter() -> FlopCounterMode:
+    """Make a counter that knows the attention kernel of CPUs, too.
+
+    Returns:
+        PyTorch's counter. It counts two operations per multiply-add.
+    """
+
+    def forward(q, k, v, *args, out_shape=None, **kwargs) -> int:
+        return sdpa_flop_count(q, k, v)
+
+    def backward(grad, q, k, v, *args, out_shape=None, **kwargs) -> int:
+        return sdpa_backward_flop_count(grad, q, k, v)
+
+    known = {_CPU_ATTENTION: forward, _CPU_ATTENTION_BACKWARD: backward}
+    return FlopCounterMode(display=False, custom_mapping=known)
 
 
 def forward_pass(
@@ -120,11 +140,7 @@ def forward_pass(
 
 
 def _count_flops(model: nn.Module, cfg: Config, size) -> FlopCounterMode:
-    # FlopCounterMode counts 2 per multiply-add; it does not know the
-    # attention kernel of CPUs.
-    counter = FlopCounterMode(
-        display=False, custom_mapping={_CPU_ATTENTION: _cpu_attention_flops}
-    )
+    counter = flop_counter()
     forward = forward_pass(cfg, size, model)
     with counter:
         forward()
@@ -197,25 +213,15 @@ def print_model_info(
         size: Height and width in pixels.
         rows: To print.
     """
-    table = Table(title=f'{title}, one image of {size[0]} x {size[1]}')
-    for column in (
-        'part',
-        'stored parameters',
-        'effective parameters',
-        'file MB',
-        'multiply-adds G',
-        'with attention G',
-    ):
-        table.add_column(
-            column, justify='left' if not table.columns else 'right'
-        )
-    for row in rows:
-        table.add_row(
-            row.name,
-            f'{row.stored:,}',
-            f'{row.effective:,}',
-            f'{row.megabytes:.1f}',
-            f'{row.macs / 1e9:.2f}',
-            f'{(row.macs + row.attention_macs) / 1e9:.2f}',
-        )
-    Console(width=110).print(table)
+    cells = [
+        {
+            'part': row.name,
+            'stored parameters': f'{row.stored:,}',
+            'effective parameters': f'{row.effective:,}',
+            'file MB': f'{row.megabytes:.1f}',
+            'multiply-adds G': f'{row.macs / 1e9:.2f}',
+            'with attention G': f'{(row.macs + row.attention_macs) / 1e9:.2f}',
+        }
+        for row in rows
+    ]
+    Table(cells, f'{title}, one image of {size[0]} x {size[1]}').print()

@@ -1,6 +1,7 @@
 """What differs between hosts, and nothing else."""
 
 from .checkpoints import allow_mmengine_checkpoints
+from .debug_messages import quieten_debug_messages
 from .host import HostLine, host_lines, missing_host_message
 from .mmcv_ext import ENV_VAR as OPS_ENV_VAR
 from .mmcv_ext import install_mmcv_ext, ops_backend
@@ -18,4 +19,5 @@ __all__ = [
 def install() -> None:
     """Make the installed host line usable; safe to call more than once."""
     install_mmcv_ext()
+    quieten_debug_messages()
     allow_mmengine_checkpoints()

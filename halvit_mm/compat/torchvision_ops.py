@@ -2,12 +2,13 @@
 
 The functions have the names and the calling conventions of the compiled
 ``mmcv._ext``, which mmcv's own Python wrappers call. Boxes are
-``(x1, y1, x2, y2)`` in pixels. All geometry is computed in float32, whatever
-the inputs are: half precision cannot hold the coordinates of a large image.
+``(x1, y1, x2, y2)`` in pixels. Geometry is computed in float32 at least: half
+precision cannot hold the coordinates of a large image.
 """
 
 import functools
 import logging
+from typing import Iterator
 
 import torch
 from torch import Tensor
@@ -27,12 +28,12 @@ __all__ = [
 
 
 def get_compiler_version() -> str:
-    """Returns: No compiler: mmcv's ``collect_env`` asks."""
+    """Tell mmcv's ``collect_env`` that nothing was compiled."""
     return 'n/a'
 
 
 def get_compiling_cuda_version() -> str:
-    """Returns: No CUDA version, as above."""
+    """Tell mmcv's ``collect_env`` that nothing was compiled for CUDA."""
     return 'n/a'
 
 
@@ -47,21 +48,29 @@ def _log_first_use() -> None:
     )
 
 
-def _check(name: str, *tensors: Tensor, offset: int = 0) -> None:
-    """Refuse what torchvision does not compute, or not as precisely."""
+def _check_offset(name: str, offset: int) -> None:
     if offset != 0:
-        name += f' with offset={offset} (the old box convention)'
-    elif any(tensor.dtype == torch.float64 for tensor in tensors):
-        name += ' in float64'
-    else:
-        return
-    raise NotImplementedError(unsupported_message(name))
+        name = f'{name} with offset={offset} (the old box convention)'
+        raise NotImplementedError(unsupported_message(name))
+
+
+def _check_pool_mode(pool_mode: int) -> None:
+    if pool_mode != 1:
+        name = "roi_align with pool_mode='max'"
+        raise NotImplementedError(unsupported_message(name))
+
+
+def _promoted(*tensors: Tensor) -> Iterator[Tensor]:
+    """Cast to the widest of the dtypes, float32 at least."""
+    dtypes = (tensor.dtype for tensor in tensors)
+    dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
+    return (tensor.to(dtype) for tensor in tensors)
 
 
 def nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
 ) -> Tensor:
-    """Indices of the boxes kept, best score first.
+    """Select the boxes to keep (greedy non-maximum suppression).
 
     Args:
         boxes: (N, 4).
@@ -70,14 +79,14 @@ def nms(
         offset: Only 0.
 
     Returns:
-        Indices, int64, (K,).
+        Indices of the boxes kept, best score first, int64, (K,).
 
     Raises:
-        NotImplementedError: If ``offset`` is not 0, or in float64.
+        NotImplementedError: If ``offset`` is not 0.
     """
     _log_first_use()
-    _check('nms', boxes, scores, offset=offset)
-    return tv_nms(boxes.float(), scores.float(), iou_threshold)
+    _check_offset('nms', offset)
+    return tv_nms(*_promoted(boxes, scores), iou_threshold)
 
 
 def softnms(
@@ -106,12 +115,12 @@ def softnms(
         Indices of the boxes kept, best new score first, int64, (K,).
 
     Raises:
-        NotImplementedError: If ``offset`` is not 0, or in float64.
+        NotImplementedError: If ``offset`` is not 0.
     """
     _log_first_use()
-    _check('softnms', boxes, scores, offset=offset)
+    _check_offset('softnms', offset)
     left = torch.arange(len(boxes))
-    boxes, scores = boxes.float(), scores.float().clone()
+    boxes, scores = _promoted(boxes, scores.clone())
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     kept = []
     while len(left):
@@ -135,13 +144,6 @@ def softnms(
     return torch.stack(kept) if kept else left
 
 
-def _check_roi_align(pool_mode: int, *tensors: Tensor) -> None:
-    if pool_mode != 1:
-        name = "roi_align with pool_mode='max'"
-        raise NotImplementedError(unsupported_message(name))
-    _check('roi_align', *tensors)
-
-
 def roi_align_forward(
     input: Tensor,
     rois: Tensor,
@@ -162,8 +164,8 @@ def roi_align_forward(
         input: (B, C, H, W).
         rois: (K, 5), image index and box.
         output: (K, C, aligned_height, aligned_width), filled in place.
-        argmax_y: Unused, of max pooling.
-        argmax_x: Unused, of max pooling.
+        argmax_y: Only for max pooling; not used.
+        argmax_x: Only for max pooling; not used.
         aligned_height: Height of the output.
         aligned_width: Width of the output.
         spatial_scale: Feature cells per pixel of the boxes.
@@ -172,14 +174,13 @@ def roi_align_forward(
         aligned: Whether boxes are shifted by half a cell.
 
     Raises:
-        NotImplementedError: If ``pool_mode`` is max pooling, or in float64.
+        NotImplementedError: If ``pool_mode`` is max pooling.
     """
     _log_first_use()
-    _check_roi_align(pool_mode, input, rois)
+    _check_pool_mode(pool_mode)
     output.copy_(
         tv_roi_align(
-            input.float(),
-            rois.float(),
+            *_promoted(input, rois),
             (aligned_height, aligned_width),
             spatial_scale,
             sampling_ratio,
@@ -202,18 +203,23 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Gradient of :func:`roi_align_forward`, written into ``grad_input``.
+    """Write the gradient of :func:`roi_align_forward` into ``grad_input``.
 
-    Args: As for the forward; ``grad_output`` has the shape of ``output``,
-        ``grad_input`` that of ``input``.
+    The other arguments are those of the forward pass.
+
+    Args:
+        grad_output: (K, C, aligned_height, aligned_width).
+        rois: (K, 5), image index and box.
+        argmax_y: Only for max pooling; not used.
+        argmax_x: Only for max pooling; not used.
+        grad_input: (B, C, H, W), filled in place.
 
     Raises:
-        NotImplementedError: If ``pool_mode`` is max pooling, or in float64.
+        NotImplementedError: If ``pool_mode`` is max pooling.
     """
-    _check_roi_align(pool_mode, grad_output, rois)
+    _check_pool_mode(pool_mode)
     gradient = torch.ops.torchvision._roi_align_backward(
-        grad_output.float(),
-        rois.float(),
+        *_promoted(grad_output, rois),
         spatial_scale,
         aligned_height,
         aligned_width,

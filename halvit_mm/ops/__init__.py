@@ -1,7 +1,6 @@
-"""The tied projections of HaLViT, as functions.
+"""The operators of HaLViT's layers, as functions.
 
-The layers call these names and know nothing of what runs behind them: see
-:func:`backend`.
+Layers call these names only; :func:`backend` says which implementation runs.
 """
 
 from . import flops

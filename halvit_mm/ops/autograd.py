@@ -1,7 +1,7 @@
-r"""Gradients of the operators, in terms of their backward operators.
+r"""Gradients of the operators, computed by their backward operators.
 
-Sums of both uses of a tied matrix (``u`` before the GELU, ``h`` the hidden
-units, ``g`` the gradient of the output):
+A tied matrix receives the sum of the gradients of its two uses (``u`` is the
+hidden units before the GELU, ``h`` after it, ``g`` the output's gradient):
 
 .. math:: dW_{kv} = dk^T x + x^T dv,\quad dW_q = dq^T x + o^T g,\quad
           dW = du^T x + h^T g
@@ -37,7 +37,7 @@ def _none_if_empty(gradients, needs) -> Tuple:
 
 
 def add_layer_norm_context(ctx, inputs, output) -> None:
-    """Keep what was normalised, and its mean and deviation."""
+    """Save what was normalised, its mean and its inverse deviation."""
     residual, delta, row_scale, weight, _, _, _ = inputs
     total, _, mean, rstd = output
     ctx.set_materialize_grads(False)
@@ -50,7 +50,7 @@ def add_layer_norm_context(ctx, inputs, output) -> None:
 
 
 def add_layer_norm_backward(ctx, grad_residual, grad_y, *_) -> Tuple:
-    """Gradients of residual, delta, weight and bias."""
+    """Return the gradients of residual, delta, weight and bias."""
     _check_once('add_layer_norm')
     residual, mean, rstd, weight, row_scale = ctx.saved_tensors
     if grad_residual is None and grad_y is None:
@@ -76,7 +76,7 @@ def add_layer_norm_backward(ctx, grad_residual, grad_y, *_) -> Tuple:
 
 
 def tied_qkv_context(ctx, inputs, output) -> None:
-    """Keep the input and the cast matrices."""
+    """Save the input and the matrices, as stored and as cast."""
     x, wq, wkv, *_ = inputs
     packed = output[3]
     ctx.set_materialize_grads(False)
@@ -85,7 +85,7 @@ def tied_qkv_context(ctx, inputs, output) -> None:
 
 
 def tied_qkv_backward(ctx, dq, dk, dv, _) -> Tuple:
-    """Gradients of the input, both matrices and three biases."""
+    """Return the gradients of the input, two matrices and three biases."""
     _check_once('tied_qkv')
     needs = ctx.needs_input_grad
     if dq is None and dk is None and dv is None:
@@ -97,35 +97,34 @@ def tied_qkv_backward(ctx, dq, dk, dv, _) -> Tuple:
 
 
 def tied_out_context(ctx, inputs, output) -> None:
-    """Keep the heads' outputs and the cast matrix."""
-    o, wq, packed, _, gain = inputs
-    ctx.save_for_backward(o, wq, packed, gain)
+    """Save the heads' outputs and the matrix, as stored and as cast."""
+    ctx.save_for_backward(*inputs[:3])
 
 
 def tied_out_backward(ctx, g) -> Tuple:
-    """Gradients of the input, the matrix, the bias and the gain."""
+    """Return the gradients of the input, the matrix and the bias."""
     _check_once('tied_out')
-    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3, 4)]
+    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3)]
     gradients = _ops.tied_out_backward(g, *ctx.saved_tensors, needs)
-    do, dwq, dbias, dgain = _none_if_empty(gradients, needs)
-    return do, dwq, None, dbias, dgain
+    do, dwq, dbias = _none_if_empty(gradients, needs)
+    return do, dwq, None, dbias
 
 
 def tied_ffn_context(ctx, inputs, output) -> None:
-    """Keep the input, ``u`` and the cast matrix."""
-    x, w, _, _, gain, *ctx.options = inputs
+    """Save the input, ``u`` and the matrix, as stored and as cast."""
+    x, w, _, _, *ctx.options = inputs
     _, u, w_cast = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(u, w_cast)
-    ctx.save_for_backward(x, u, w, w_cast, gain)
+    ctx.save_for_backward(x, u, w, w_cast)
 
 
 def tied_ffn_backward(ctx, g, *_) -> Tuple:
-    """Gradients of the input, the matrix, both biases and the gain."""
+    """Return the gradients of the input, the matrix and both biases."""
     _check_once('tied_ffn')
-    needs = ctx.needs_input_grad[:5]
+    needs = ctx.needs_input_grad[:4]
     if g is None:
-        return (None,) * 8
+        return (None,) * 7
     gradients = _ops.tied_ffn_backward(
         g, *ctx.saved_tensors, *ctx.options, list(needs)
     )

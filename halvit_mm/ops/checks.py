@@ -1,4 +1,4 @@
-"""Checks of what the operators are given: an error, never a wrong result."""
+"""Checks of the operators' arguments; a mismatch raises an error."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Dict, Optional, Tuple
@@ -24,7 +24,7 @@ def _has_autocast(device_type: str) -> bool:
 
 
 def is_autocast(x: Tensor) -> bool:
-    """Whether autocast is on for the device of ``x``, where it exists."""
+    """Return whether autocast is enabled for the device of ``x``."""
     device_type = x.device.type
     return _has_autocast(device_type) and torch.is_autocast_enabled(
         device_type
@@ -32,25 +32,39 @@ def is_autocast(x: Tensor) -> bool:
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """Autocast's dtype where it is on, else the dtype of ``x``."""
+    """Choose the dtype in which an operator computes.
+
+    Args:
+        x: Input of the operator.
+
+    Returns:
+        Autocast's dtype where it is enabled, unless ``x`` is float64; else
+        the dtype of ``x``.
+    """
     if x.dtype != torch.float64 and is_autocast(x):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
-    """A context in which nothing is cast behind one's back."""
+    """Return a context that switches autocast off for the device of ``x``."""
     if _has_autocast(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()
 
 
 def check_input(op: str, name: str, x: Tensor, width: int) -> None:
-    """Check the tensor that an operator is applied to.
+    """Check the input of an operator.
+
+    Args:
+        op: Name of the operator.
+        name: Name of the argument.
+        x: The input.
+        width: Expected size of its last dimension.
 
     Raises:
-        ValueError: If it is not floating-point, or not (..., width) with at
-            least one leading dimension.
+        ValueError: If ``x`` is not floating-point, or not (..., width) with
+            at least one leading dimension.
     """
     if not x.is_floating_point():
         raise ValueError(f'{op}: {name} is {x.dtype}, not floating-point')
@@ -67,17 +81,19 @@ def check_parameters(
     expected: Dict[str, Tuple[Optional[Tensor], Tuple[int, ...]]],
     may_cast: bool = False,
 ) -> None:
-    """Check the weights that an operator is given.
+    """Check the parameters of an operator.
 
     Args:
-        op: Its name.
-        x: What it is applied to.
-        expected: Name of a parameter -> itself, or None, and its shape.
-        may_cast: Whether its dtype may differ from that of ``x`` without
-            autocast.
+        op: Name of the operator.
+        x: Its input.
+        expected: For each parameter's name the tensor, or None, and the shape
+            that it should have. The first is not None.
+        may_cast: Whether the parameters may have another dtype than ``x``
+            without autocast.
 
     Raises:
-        ValueError: If one has another shape, device or dtype than expected.
+        ValueError: If a parameter has another shape, device or dtype than
+            expected.
     """
     dtype = next(iter(expected.values()))[0].dtype
     for name, (tensor, shape) in expected.items():
@@ -103,20 +119,21 @@ def check_parameters(
         )
 
 
-def check_gelu(
-    approximate: str, gain: Optional[Tensor], signed: bool, hidden: int
-) -> None:
-    """Check the options of the hidden units.
+def check_gelu(approximate: str, signed: bool, hidden: int) -> None:
+    """Check the options of the FFN.
+
+    Args:
+        approximate: Form of GELU.
+        signed: Whether the second half of the hidden units is negated.
+        hidden: Number of hidden units.
 
     Raises:
-        ValueError: For an unknown GELU, for both kinds of gain at once, or
-            an odd number of hidden units to be signed.
+        ValueError: If the form of GELU is unknown, or if an odd number of
+            hidden units is to be signed.
     """
     if approximate not in _GELUS:
         raise ValueError(
             f'approximate={approximate!r}: choose one of {list(_GELUS)}'
         )
-    if signed and gain is not None:
-        raise ValueError('fixed signs and a learnt gain exclude each other')
     if signed and hidden % 2:
         raise ValueError(f'{hidden} hidden units have no second half to sign')

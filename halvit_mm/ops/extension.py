@@ -1,4 +1,4 @@
-"""Which implementation serves the operators, and why.
+"""The choice of the operators' implementation.
 
 ``HALVIT_MM_OPS`` chooses: ``auto`` (the compiled library where it fits),
 ``cuda`` (the library or an error), ``fallback`` (never the library) or
@@ -6,8 +6,8 @@
 ``HALVIT_MM_OPS_IN_COMPILE=1`` keeps the operators inside ``torch.compile``,
 which otherwise sees the definitions and fuses them itself.
 ``HALVIT_MM_OPS_IMPL`` forces one of the two implementations of the FFN with
-the tanh form of GELU (0, or 1 for GELU inside the product), which is found by
-timing otherwise.
+the tanh form of GELU (0, or 1 for GELU inside the product); by default a
+timing decides.
 """
 
 import hashlib
@@ -64,13 +64,13 @@ _impl = _impl_from_environment()
 
 
 def schema_digest() -> str:
-    """Digest of :mod:`.schemas`, which a library must have been built for."""
+    """Return the digest of :mod:`.schemas`; a library's must be the same."""
     source = (_HERE / 'schemas.py').read_bytes()
     return hashlib.sha256(source).hexdigest()[:12]
 
 
 def source_digest() -> Optional[str]:
-    """Digest of the CUDA sources; None where they are not installed."""
+    """Return the digest of the CUDA sources, None if not installed."""
     folder = _HERE / 'csrc'
     if not folder.is_dir():
         return None
@@ -81,19 +81,20 @@ def source_digest() -> Optional[str]:
 
 
 def library_path() -> Optional[Path]:
-    """The compiled library, or None where only Python was installed."""
+    """Return the compiled library, None for a pure Python install."""
     paths = (_HERE.parent / f'_C{suffix}' for suffix in EXTENSION_SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
 
 
 def read_build(path: Path) -> Dict[str, str]:
-    """What a library says of itself, without loading it.
+    """Read what a library was built for, without loading it.
 
     Args:
-        path: Of a shared library.
+        path: Shared library.
 
     Returns:
-        ``schema, source, torch, cuda, archs``; empty for another library.
+        ``schema, source, torch, cuda, archs``; empty for a library that is
+        not ours.
     """
     found = _TAG.search(path.read_bytes())
     if found is None:
@@ -109,7 +110,7 @@ def read_build(path: Path) -> Dict[str, str]:
 
 
 def why_not(path: Optional[Path]) -> str:
-    """Why the library at ``path`` is not used; empty where it is."""
+    """Load the library at ``path``, or return why it is not used."""
     if path is None:
         return 'the CUDA operators are not built'
     if not torch.cuda.is_available():
@@ -158,7 +159,7 @@ def _load(path: Path) -> str:
 
 @lru_cache(maxsize=1)
 def _library_problem() -> str:
-    """Loads the library once. Returns: Why it is not used, or nothing."""
+    """Load the library, once, or return why it is not used."""
     problem = why_not(library_path())
     if problem and torch.cuda.is_available():
         logging.getLogger('halvit_mm').warning(
@@ -168,7 +169,7 @@ def _library_problem() -> str:
 
 
 def backend() -> str:
-    """Which implementation serves tensors on a GPU, or on this machine.
+    """Return the implementation that runs on this machine.
 
     Returns:
         ``'cuda'``, ``'fallback'`` or ``'plain'``.
@@ -186,29 +187,29 @@ def backend() -> str:
 
 
 def backend_reason() -> str:
-    """One clause that says why :func:`backend` is what it is."""
+    """Return the reason for the answer of :func:`backend`, as a clause."""
     if _choice in ('fallback', 'plain'):
         return f'HALVIT_MM_OPS={_choice}'
     return _library_problem() or f'{library_path().name} fits'
 
 
 def is_plain() -> bool:
-    """Whether the definitions are called instead of the operators."""
+    """Return whether the definitions are called instead of operators."""
     return _choice == 'plain'
 
 
 def is_broken() -> bool:
-    """Whether kernels were loaded that turned out not to run."""
+    """Return whether a library was loaded whose kernels do not run."""
     return _loaded and bool(_library_problem())
 
 
 def forced_impl() -> Optional[int]:
-    """Implementation of the FFN that was chosen, or None."""
+    """Return the FFN's implementation if the user chose one, or None."""
     return _impl
 
 
 def in_compile() -> bool:
-    """Whether ``torch.compile`` sees the operators."""
+    """Return whether ``torch.compile`` sees the operators."""
     return _in_compile
 
 
@@ -218,13 +219,12 @@ def use(
     in_compile: Optional[bool] = None,
     impl: Optional[int] = None,
 ) -> Iterator[None]:
-    """Choose inside a ``with``, as the environment variables do.
+    """Choose the implementation within a context.
 
-    ``'fallback'`` does not take away the kernels of a library that is
-    already loaded.
+    ``'fallback'`` does not unload a library that is already loaded.
 
     Args:
-        choice: One of the four, or None for no change.
+        choice: Value of ``HALVIT_MM_OPS``, or None for no change.
         in_compile: Whether ``torch.compile`` sees the operators.
         impl: Implementation of the FFN with the tanh form of GELU.
 

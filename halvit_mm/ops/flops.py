@@ -1,4 +1,4 @@
-"""What the operators compute, for two counters that do not know them.
+"""FLOPs of the operators, for two counters that do not know them.
 
 ``torch.utils.flop_counter.FlopCounterMode`` counts two operations per
 multiply-add; its formulas are registered on import. ``mmengine.analysis``
@@ -27,7 +27,7 @@ _ops = getattr(torch.ops, NAMESPACE)
 
 
 def _square(x: Shape) -> int:
-    """Multiply-adds of (T, D) by (D, D)."""
+    """Return the multiply-adds of (T, D) by (D, D)."""
     return prod(x) * x[-1]
 
 
@@ -49,8 +49,8 @@ def _tied_out(o: Shape, *_, **__) -> int:
     return _square(o)
 
 
-def _tied_out_backward(g, o: Shape, wq, packed, gain, needs, **__) -> int:
-    return (bool(needs[0] or needs[3]) + bool(needs[1])) * _square(o)
+def _tied_out_backward(g, o: Shape, wq, packed, needs, **__) -> int:
+    return (bool(needs[0]) + bool(needs[1])) * _square(o)
 
 
 def _tied_ffn(x: Shape, w: Shape, *_, **__) -> int:
@@ -58,9 +58,9 @@ def _tied_ffn(x: Shape, w: Shape, *_, **__) -> int:
 
 
 def _tied_ffn_backward(
-    g, x: Shape, u, w: Shape, w_cast, gain, signed, gelu, impl, needs, **__
+    g, x: Shape, u, w: Shape, w_cast, signed, gelu, impl, needs, **__
 ) -> int:
-    dh = bool(needs[0] or needs[1] or needs[2] or needs[4])
+    dh = bool(needs[0] or needs[1] or needs[2])
     products = dh + bool(needs[0]) + 2 * bool(needs[1])
     return products * prod(x) * w[0]
 
@@ -77,7 +77,7 @@ _MACS: Dict[str, Callable[..., int]] = {
 
 
 def register() -> None:
-    """Tell ``FlopCounterMode`` about the operators; once."""
+    """Register the formulas with ``FlopCounterMode``, once a process."""
 
     def doubled(macs):
         return lambda *args, **kwargs: 2 * macs(*args, **kwargs)
@@ -97,11 +97,12 @@ def _attention(inputs, outputs) -> int:
 
 
 def jit_handles() -> Dict[str, Callable[[list, list], int]]:
-    """Handles for mmengine's ``FlopAnalyzer.set_op_handle``.
+    """Return handles for mmengine's ``FlopAnalyzer.set_op_handle``.
 
     Returns:
-        Operator's name -> its multiply-adds from the values of a traced
-        graph; PyTorch's attention, which mmengine takes for free, too.
+        Operator's name -> function of the values of a traced graph that
+        returns multiply-adds. PyTorch's attention is included, because
+        mmengine counts it as free.
     """
 
     def handle(macs):

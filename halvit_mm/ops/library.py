@@ -1,4 +1,4 @@
-"""Registers the operators: schema, fallback, shapes and gradients.
+"""Registration of the operators: schema, fallback, shapes and gradients.
 
 The fallback serves every device (``CompositeExplicitAutograd``); a compiled
 library adds kernels for CUDA (:mod:`.extension`).

@@ -1,4 +1,4 @@
-"""Query, key and value from weights that were packed before, for inference.
+"""Query, key and value from packed weights, for inference.
 
 Shapes: B batch, T tokens, D width.
 """
@@ -21,32 +21,33 @@ _graphs_version = 0
 
 
 def invalidate_graphs() -> None:
-    """Say that packed weights were made or dropped."""
+    """Announce that weights were packed or unpacked, to recorded graphs."""
     global _graphs_version
     _graphs_version += 1
 
 
 def graphs_version() -> int:
-    """How often packed weights were made or dropped in this process.
+    """Return how often weights were packed or unpacked in this process.
 
-    Whoever keeps addresses of packed weights compares it.
+    A CUDA graph holds addresses of packed weights; it is out of date when
+    this number has changed since it was recorded.
     """
     return _graphs_version
 
 
 def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
-    """Both matrices and the transpose of the second, cast.
+    """Cast both matrices and the transpose of the second into one tensor.
 
     Args:
         wq: (D, D).
         wkv: (D, D).
-        dtype: Of the copy.
+        dtype: Dtype of the result.
 
     Returns:
-        (3 D, D).
+        (3 D, D), without gradient.
 
     Raises:
-        ValueError: If the matrices do not fit each other.
+        ValueError: If the matrices differ in shape, device or dtype.
     """
     shape = (wq.shape[1], wq.shape[1])
     expected = {'wq': (wq, shape), 'wkv': (wkv, shape)}
@@ -59,11 +60,11 @@ def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
 def packed_qkv(
     x: Tensor, packed: Tensor, bias: Optional[Tensor] = None
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value from one product.
+    """Compute query, key and value by one product.
 
     Args:
         x: (B, T, D).
-        packed: (3 D, D), of :func:`pack_qkv`.
+        packed: (3 D, D), result of :func:`pack_qkv`.
         bias: (3 D,) or None.
 
     Returns:

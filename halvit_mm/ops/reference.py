@@ -1,4 +1,4 @@
-"""The operators in plain PyTorch: their definition.
+"""The definitions of the operators, in plain PyTorch.
 
 HaLViT (Koyun and Toereyin, 2024), Sec. 3.1: one matrix serves as ``W`` and,
 inside the same layer, as its transpose.
@@ -25,7 +25,7 @@ def add_layer_norm(
     eps: float,
     row_scale: Optional[Tensor] = None,
 ) -> Tuple[Tensor, Tensor]:
-    r"""Residual sum and its layer norm.
+    r"""Compute a residual sum and its layer norm.
 
     .. math:: r' = r + s \delta,\qquad y = LN(r')
 
@@ -58,7 +58,7 @@ def tied_qkv(
     bk: Optional[Tensor] = None,
     bv: Optional[Tensor] = None,
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    r"""Query, key and value from two matrices (Sec. 3.1, attention).
+    r"""Compute query, key and value from two matrices (Sec. 3.1).
 
     .. math:: q = W_q x + b_q,\quad k = W_{kv} x + b_k,\quad
               v = W_{kv}^T x + b_v
@@ -81,25 +81,17 @@ def tied_qkv(
     )
 
 
-def tied_out(
-    o: Tensor,
-    wq: Tensor,
-    bias: Optional[Tensor] = None,
-    gain: Optional[Tensor] = None,
-) -> Tensor:
-    r"""Output projection of attention: :math:`W_q^T o + b_o` (Sec. 3.1).
+def tied_out(o: Tensor, wq: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+    r"""Compute attention's output projection, :math:`W_q^T o + b_o`.
 
     Args:
         o: (B, T, D), the heads' outputs side by side.
         wq: (D, D), the query matrix, tied.
         bias: (D,) or None.
-        gain: (D,), multiplies ``o``, or None.
 
     Returns:
         (B, T, D).
     """
-    if gain is not None:
-        o = o * gain.to(o.dtype)
     return F.linear(o, wq.t(), bias)
 
 
@@ -109,18 +101,17 @@ def tied_ffn(
     b1: Optional[Tensor] = None,
     b2: Optional[Tensor] = None,
     approximate: str = 'none',
-    gain: Optional[Tensor] = None,
     signed: bool = False,
 ) -> Tensor:
-    r"""Feed-forward network of one matrix (Eq. 4).
+    r"""Compute a feed-forward network of one matrix (Eq. 4).
 
     .. math:: W^T\, (s * \mathrm{gelu}(W x + b_1)) + b_2
 
-    Without ``gain`` and ``signed``, s = 1 as in the paper. Signed tying
-    (ours) has s = 1 for the first half of the hidden units and -1 for the
-    second: the linear part of the paper's layer is the positive
-    semi-definite :math:`W^T W / 2`, so that it must copy its input; with
-    signs it starts near zero.
+    Without ``signed``, s = 1 as in the paper. Signed tying (ours) has s = 1
+    for the first half of the hidden units and -1 for the second: the linear
+    part of the paper's layer is the positive semi-definite
+    :math:`W^T W / 2`, so that it must copy its input; with signs it starts
+    near zero.
 
     Args:
         x: (B, T, D).
@@ -128,15 +119,12 @@ def tied_ffn(
         b1: (F,) or None.
         b2: (D,) or None.
         approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
-        gain: (F,), a learnt s, or None.
-        signed: Whether s is the fixed sign.
+        signed: Whether s is -1 for the second half of the hidden units.
 
     Returns:
         (B, T, D).
     """
     hidden = F.gelu(F.linear(x, w, b1), approximate=approximate)
-    if gain is not None:
-        hidden = hidden * gain.to(hidden.dtype)
     if signed:
         positive, negative = hidden.chunk(2, dim=-1)
         hidden = torch.cat((positive, -negative), dim=-1)

@@ -1,4 +1,4 @@
-"""When the definitions are called instead of the operators."""
+"""The choice between an operator and its definition in plain PyTorch."""
 
 import logging
 from functools import cache
@@ -26,7 +26,7 @@ def _log_once(reason: str) -> None:
 # A tracer cannot look into it; it loads the library where that is due.
 @torch.compiler.assume_constant_result
 def _passes_by(dtype: torch.dtype, widths: Tuple[int, ...]) -> bool:
-    """Whether the CUDA kernels cannot take what is on a GPU."""
+    """Return whether the CUDA kernels do not support this input."""
     if backend() != 'cuda':
         return is_broken()
     odd = [width for width in widths if width % _CUDA_MULTIPLE]
@@ -43,15 +43,16 @@ def _passes_by(dtype: torch.dtype, widths: Tuple[int, ...]) -> bool:
 
 
 def uses_definition(x: Tensor, *widths: int) -> bool:
-    """Whether plain PyTorch is to compute an operator.
+    """Return whether an operator is computed by its definition.
 
     Args:
-        x: Its input.
-        widths: Sizes of its matrices, that of a row first.
+        x: Input of the operator.
+        widths: Sizes of its matrices, the size of a row first.
 
     Returns:
-        True if a graph leaves PyTorch, ``torch.compile`` is to see through,
-        the user wants it, or the CUDA kernels cannot take the input.
+        True during export and tracing, inside ``torch.compile`` unless
+        :func:`.in_compile`, if the user chose ``plain``, and where the CUDA
+        kernels do not support the input.
     """
     if is_plain():
         return True

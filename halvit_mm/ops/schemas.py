@@ -1,10 +1,10 @@
-"""Signatures of the operators: what Python and the CUDA sources agree on.
+"""Signatures of the operators, for Python and the CUDA sources alike.
 
 A compiled library carries the digest of this file, and one with another
 digest is not loaded.
 
-Shapes: T tokens (leading dimensions may be more than one, they are flattened
-alike everywhere), D width, F hidden width of the FFN, B samples. ``x`` gives
+Shapes: T tokens (there may be several leading dimensions; all are flattened
+to T), D width, F hidden width of the FFN, B samples. ``x`` gives
 the dtype to compute in; weights and biases enter as they are stored, usually
 float32, and their gradients leave in that dtype. A tensor that is not needed
 is returned with no elements.
@@ -43,35 +43,34 @@ SCHEMAS = {
         'Tensor wkv, Tensor packed, bool[] needs) '
         '-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)'
     ),
-    # o (..., D); packed: of tied_qkv, or empty; gain (D,) -> y (..., D)
+    # o (..., D); packed: of tied_qkv, or empty -> y (..., D)
     'tied_out': (
-        '(Tensor o, Tensor wq, Tensor packed, Tensor? bias, Tensor? gain) '
-        '-> Tensor'
+        '(Tensor o, Tensor wq, Tensor packed, Tensor? bias) -> Tensor'
     ),
-    # needs: o, wq, bias, gain -> their gradients
+    # needs: o, wq, bias -> their gradients
     'tied_out_backward': (
-        '(Tensor g, Tensor o, Tensor wq, Tensor packed, Tensor? gain, '
-        'bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)'
+        '(Tensor g, Tensor o, Tensor wq, Tensor packed, '
+        'bool[] needs) -> (Tensor, Tensor, Tensor)'
     ),
-    # x (..., D); w (F, D); gain (F,); signed: the second half of the hidden
-    # units counts negative; impl: 0, or 1 for GELU inside the product
+    # x (..., D); w (F, D); signed: the second half of the hidden units counts
+    # negative; impl: 0, or 1 for GELU inside the product
     # -> y (..., D), u (..., F) before the GELU, and w in x's dtype (empty
     #    where it has that dtype already)
     'tied_ffn': (
-        '(Tensor x, Tensor w, Tensor? b1, Tensor? b2, Tensor? gain, '
-        'bool signed, str approximate, int impl) '
+        '(Tensor x, Tensor w, Tensor? b1, Tensor? b2, bool signed, '
+        'str approximate, int impl) '
         '-> (Tensor, Tensor, Tensor)'
     ),
-    # needs: x, w, b1, b2, gain -> their gradients
+    # needs: x, w, b1, b2 -> their gradients
     'tied_ffn_backward': (
         '(Tensor g, Tensor x, Tensor u, Tensor w, Tensor w_cast, '
-        'Tensor? gain, bool signed, str approximate, int impl, '
-        'bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)'
+        'bool signed, str approximate, int impl, bool[] needs) '
+        '-> (Tensor, Tensor, Tensor, Tensor)'
     ),
     # the same as tied_ffn, keeping nothing -> y (..., D)
     'tied_ffn_inference': (
-        '(Tensor x, Tensor w, Tensor? b1, Tensor? b2, Tensor? gain, '
-        'bool signed, str approximate, int impl) -> Tensor'
+        '(Tensor x, Tensor w, Tensor? b1, Tensor? b2, bool signed, '
+        'str approximate, int impl) -> Tensor'
     ),
     # wq, wkv (D, D) -> [wq; wkv; wkv^T] (3 D, D) in `dtype`, for inference
     'pack_qkv': '(Tensor wq, Tensor wkv, ScalarType dtype) -> Tensor',

@@ -21,7 +21,7 @@ __all__ = [
 
 
 def _like(x: Tensor, *shape: int, dtype=None) -> Tensor:
-    """A contiguous tensor, whatever the strides of ``x``."""
+    """Return a contiguous tensor, even if ``x`` is not."""
     return x.new_empty(shape or x.shape, dtype=dtype or x.dtype)
 
 
@@ -82,36 +82,33 @@ def tied_qkv_backward(dq, dk, dv, x, wq, wkv, packed, needs):
     )
 
 
-def tied_out(o, wq, packed, bias, gain):
+def tied_out(o, wq, packed, bias):
     """Shapes of :func:`.fallback.attention.tied_out`."""
     return _like(o)
 
 
-def tied_out_backward(g, o, wq, packed, gain, needs):
+def tied_out_backward(g, o, wq, packed, needs):
     """Shapes of :func:`.fallback.attention.tied_out_backward`."""
     D = wq.shape[0]
     return (
         _if(needs[0], o),
         _if(needs[1], wq),
         _if(needs[2], wq, D),
-        _if(needs[3], wq, D),
     )
 
 
-def tied_ffn(x, w, b1, b2, gain, signed, approximate, impl):
+def tied_ffn(x, w, b1, b2, signed, approximate, impl):
     """Shapes of :func:`.fallback.feed_forward.tied_ffn`."""
     w_cast = _if(x.dtype != w.dtype, x, *w.shape)
     return _like(x), _like(x, *x.shape[:-1], w.shape[0]), w_cast
 
 
-def tied_ffn_inference(x, w, b1, b2, gain, signed, approximate, impl):
+def tied_ffn_inference(x, w, b1, b2, signed, approximate, impl):
     """Shapes of :func:`.fallback.feed_forward.tied_ffn_inference`."""
     return _like(x)
 
 
-def tied_ffn_backward(
-    g, x, u, w, w_cast, gain, signed, approximate, impl, needs
-):
+def tied_ffn_backward(g, x, u, w, w_cast, signed, approximate, impl, needs):
     """Shapes of :func:`.fallback.feed_forward.tied_ffn_backward`."""
     F, D = w.shape
     return (
@@ -119,5 +116,4 @@ def tied_ffn_backward(
         _if(needs[1], w),
         _if(needs[2], w, F),
         _if(needs[3], w, D),
-        _if(needs[4], w, F),
     )

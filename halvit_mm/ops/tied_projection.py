@@ -1,9 +1,8 @@
 """The operators as the layers call them.
 
 Each has the arguments of its definition in :mod:`.reference` and checks them;
-autocast's dtype is applied here, once. Where a graph leaves PyTorch
-(``torch.export``, tracing) and, unless chosen otherwise, inside
-``torch.compile``, the definitions themselves are called.
+the input is cast here, once, to autocast's dtype. During ``torch.export`` and
+tracing and, by default, inside ``torch.compile`` the definitions are called.
 
 Shapes: B batch, T tokens, D width, F hidden width of the FFN.
 """
@@ -38,14 +37,14 @@ def layer_norm(
     eps: float,
     dtype: Optional[torch.dtype] = None,
 ) -> Tensor:
-    """Layer norm whose result has the dtype that the next product takes.
+    """Compute a layer norm in the dtype that the next product takes.
 
     Args:
         x: (B, T, D).
         weight: (D,).
         bias: (D,).
         eps: Added to the variance.
-        dtype: Of the result; by default autocast's, or that of ``x``.
+        dtype: Dtype of the result; by default autocast's, or that of ``x``.
 
     Returns:
         (B, T, D).
@@ -65,9 +64,9 @@ def add_layer_norm(
     row_scale: Optional[Tensor] = None,
     dtype: Optional[torch.dtype] = None,
 ) -> Tuple[Tensor, Tensor]:
-    """Residual sum and its layer norm in one pass.
+    """Compute a residual sum and its layer norm in one pass.
 
-    See :func:`.reference.add_layer_norm`, which this equals.
+    Definition: :func:`.reference.add_layer_norm`.
 
     Args:
         residual: (B, T, D).
@@ -76,7 +75,7 @@ def add_layer_norm(
         bias: (D,).
         eps: Added to the variance.
         row_scale: (B,), one factor of ``delta`` per sample.
-        dtype: Of the norm; by default autocast's, or that of ``residual``.
+        dtype: Dtype of the norm; by default autocast's, or the residual's.
 
     Returns:
         The sum in the dtype of ``residual`` and its norm, each (B, T, D).
@@ -120,9 +119,9 @@ def tied_qkv(
     bk: Optional[Tensor] = None,
     bv: Optional[Tensor] = None,
 ) -> Tuple[Tensor, Tensor, Tensor, Optional[Tensor]]:
-    """Query, key and value from two matrices.
+    """Compute query, key and value from two matrices.
 
-    See :func:`.reference.tied_qkv`, which this equals.
+    Definition: :func:`.reference.tied_qkv`.
 
     Args:
         x: (B, T, D).
@@ -133,9 +132,9 @@ def tied_qkv(
         bv: (D,) or None.
 
     Returns:
-        ``q, k, v``, each (B, T, D), and the matrices as they were cast, which
-        :func:`tied_out` takes instead of casting ``wq`` again; None where
-        nothing was cast.
+        ``q, k, v``, each (B, T, D), and the cast matrices, which
+        :func:`tied_out` reads instead of casting ``wq`` again; None or empty
+        where nothing was cast.
 
     Raises:
         ValueError: If shapes, devices or dtypes do not fit.
@@ -155,19 +154,17 @@ def tied_out(
     o: Tensor,
     wq: Tensor,
     bias: Optional[Tensor] = None,
-    gain: Optional[Tensor] = None,
     packed: Optional[Tensor] = None,
 ) -> Tensor:
-    """Output projection of attention.
+    """Compute the output projection of attention.
 
-    See :func:`.reference.tied_out`, which this equals.
+    Definition: :func:`.reference.tied_out`.
 
     Args:
         o: (B, T, D), the heads' outputs side by side.
         wq: (D, D), the query matrix, tied.
         bias: (D,) or None.
-        gain: (D,), multiplies ``o``, or None.
-        packed: Last result of :func:`tied_qkv`. It carries no gradient, that
+        packed: Last result of :func:`tied_qkv`. It has no gradient: all of it
             goes to ``wq``.
 
     Returns:
@@ -178,14 +175,14 @@ def tied_out(
     """
     op, D = 'tied_out', wq.shape[0]
     check_input(op, 'o', o, D)
-    expected = {'wq': (wq, (D, D)), 'bias': (bias, (D,)), 'gain': (gain, (D,))}
+    expected = {'wq': (wq, (D, D)), 'bias': (bias, (D,))}
     check_parameters(op, o, expected)
     if uses_definition(o, D):
-        return reference.tied_out(o, wq, bias, gain)
+        return reference.tied_out(o, wq, bias)
     o = o.to(compute_dtype(o))
     if packed is None or packed.dtype != o.dtype:
         packed = o.new_empty(0)
-    return _ops.tied_out(o, wq, packed, bias, gain)
+    return _ops.tied_out(o, wq, packed, bias)
 
 
 def tied_ffn(
@@ -194,12 +191,11 @@ def tied_ffn(
     b1: Optional[Tensor] = None,
     b2: Optional[Tensor] = None,
     approximate: str = 'none',
-    gain: Optional[Tensor] = None,
     signed: bool = False,
 ) -> Tensor:
-    """Feed-forward network of one matrix.
+    """Compute a feed-forward network of one matrix.
 
-    See :func:`.reference.tied_ffn`, which this equals.
+    Definition: :func:`.reference.tied_ffn`.
 
     Args:
         x: (B, T, D).
@@ -207,31 +203,25 @@ def tied_ffn(
         b1: (F,) or None.
         b2: (D,) or None.
         approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
-        gain: (F,), a learnt factor of the hidden units, or None.
-        signed: Whether the second half of the hidden units counts negative.
+        signed: Whether the second half of the hidden units is negated.
 
     Returns:
         (B, T, D).
 
     Raises:
-        ValueError: If shapes, devices or dtypes do not fit, or for options
-            that exclude each other.
+        ValueError: If shapes, devices or dtypes do not fit, or an odd number
+            of hidden units is to be signed.
     """
     op, (F, D) = 'tied_ffn', w.shape
     check_input(op, 'x', x, D)
-    expected = {
-        'w': (w, (F, D)),
-        'b1': (b1, (F,)),
-        'b2': (b2, (D,)),
-        'gain': (gain, (F,)),
-    }
+    expected = {'w': (w, (F, D)), 'b1': (b1, (F,)), 'b2': (b2, (D,))}
     check_parameters(op, x, expected)
-    check_gelu(approximate, gain, signed, F)
+    check_gelu(approximate, signed, F)
     if uses_definition(x, D, F):
-        return reference.tied_ffn(x, w, b1, b2, approximate, gain, signed)
+        return reference.tied_ffn(x, w, b1, b2, approximate, signed)
     x = x.to(compute_dtype(x))
-    impl = gelu_in_product(x, w, approximate, gain, signed)
-    args = (x, w, b1, b2, gain, signed, approximate, impl)
-    if _needs_gradient(*args[:5]):
+    impl = gelu_in_product(x, w, approximate, signed)
+    args = (x, w, b1, b2, signed, approximate, impl)
+    if _needs_gradient(*args[:4]):
         return _ops.tied_ffn(*args)[0]
     return _ops.tied_ffn_inference(*args)

@@ -1,10 +1,10 @@
-"""Whether GELU inside the matrix product is faster, found by timing.
+"""Timing that decides whether GELU runs inside the matrix product.
 
-cublasLt's GELU is the tanh form, so it is a candidate for that form only. On
-which GPU it wins differs from one to the next.
+cublasLt's GELU is the tanh form, so it is a candidate for that form only, and
+it is faster on some GPUs and sizes only.
 """
 
-from typing import Dict, Optional, Tuple
+from typing import Dict, Tuple
 
 import torch
 from torch import Tensor
@@ -23,25 +23,20 @@ _fastest: Dict[Tuple, int] = {}
 
 
 def gelu_in_product(
-    x: Tensor,
-    w: Tensor,
-    approximate: str,
-    gain: Optional[Tensor],
-    signed: bool,
+    x: Tensor, w: Tensor, approximate: str, signed: bool
 ) -> int:
-    """Implementation of ``tied_ffn`` to use.
+    """Choose the implementation of ``tied_ffn``.
 
     Args:
         x: (..., D).
         w: (F, D).
-        approximate: GELU's form.
-        gain: A learnt factor of the hidden units, or None.
-        signed: Whether the second half of them counts negative.
+        approximate: Form of GELU.
+        signed: Whether the second half of the hidden units is negated.
 
     Returns:
         1 for GELU inside the product, 0 for a kernel of its own.
     """
-    if approximate != 'tanh' or gain is not None or not x.is_cuda:
+    if approximate != 'tanh' or not x.is_cuda:
         return 0
     if signed and w.shape[0] % _SIGNED_MULTIPLE:
         return 0
@@ -84,12 +79,12 @@ def _time(
 
 @torch.no_grad()
 def _milliseconds(x, w, b1, b2, impl: int) -> float:
-    """Of a forward and backward pass, after one that is not timed."""
+    """Time forward and backward passes, after one that is not timed."""
 
     def step():
-        _, u, w_cast = _ops.tied_ffn(x, w, b1, b2, None, False, 'tanh', impl)
+        _, u, w_cast = _ops.tied_ffn(x, w, b1, b2, False, 'tanh', impl)
         _ops.tied_ffn_backward(
-            x, x, u, w, w_cast, None, False, 'tanh', impl, [True] * 4 + [False]
+            x, x, u, w, w_cast, False, 'tanh', impl, [True] * 4
         )
 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -1,6 +1,7 @@
 """mmcv's operators through torchvision, against independent definitions."""
 
 import importlib
+import itertools
 
 import mmcv.ops
 import mmengine.logging
@@ -118,6 +119,29 @@ def test_soft_nms_leaves_its_inputs_alone():
     assert torch.equal(scores, before[1])
 
 
+#: Where float32 tells only every eighth pixel from the next.
+FAR = 2.0**26
+
+
+def test_nms_in_double_precision():
+    boxes, scores = (x.astype(np.float64) for x in random_boxes(60))
+    dets, inds = mmcv.ops.nms(*to_torch(boxes + FAR, scores), 0.5)
+    assert dets.dtype == torch.float64
+    assert inds.tolist() == naive_nms(boxes, scores, 0.5)
+
+
+def test_soft_nms_in_double_precision():
+    boxes, scores = (x.astype(np.float64) for x in random_boxes(40))
+    dets, inds = mmcv.ops.soft_nms(
+        *to_torch(boxes + FAR, scores), sigma=0.4, method='gaussian'
+    )
+    expected, lowered = zip(
+        *naive_soft_nms(boxes, scores, lambda x: np.exp(-(x**2) / 0.4), 1e-3)
+    )
+    assert inds.tolist() == list(expected)
+    np.testing.assert_allclose(dets[:, 4], lowered, rtol=1e-6)
+
+
 @pytest.mark.parametrize('split_thr', [10_000, 5])
 def test_batched_nms_works_class_by_class(split_thr):
     boxes, scores = random_boxes(60)
@@ -150,7 +174,7 @@ def align(function, x, rois, grad):
 
 
 @pytest.mark.parametrize(
-    'dtype', [torch.float32, torch.bfloat16, torch.float16]
+    'dtype', [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 )
 @pytest.mark.parametrize('sampling_ratio', [0, 2])
 @pytest.mark.parametrize('aligned', [True, False])
@@ -167,11 +191,68 @@ def test_roi_align_equals_torchvision(dtype, sampling_ratio, aligned):
     reference = torchvision.ops.RoIAlign((7, 5), **settings)
     result = align(ours, x, rois, grad)
     # Reduced precision: computed in float32, rounded once at the end.
-    wanted = align(reference, x.float(), rois.float(), grad.float())
+    exact = torch.promote_types(dtype, torch.float32)
+    wanted = align(reference, x.to(exact), rois.to(exact), grad.to(exact))
     for one, other in zip(result, wanted):
         assert one.dtype == dtype
         assert other.abs().max() > 0.1
         assert torch.equal(one, other.to(dtype))
+
+
+def bilinear(grid, y, x):
+    """The value of a map (H, W) between its cells, 0 far outside."""
+    height, width = grid.shape
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return 0.0
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    top, left = int(y), int(x)
+    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    dy, dx = y - top, x - left
+    upper = grid[top, left] * (1 - dx) + grid[top, right] * dx
+    lower = grid[bottom, left] * (1 - dx) + grid[bottom, right] * dx
+    return upper * (1 - dy) + lower * dy
+
+
+def naive_roi_align(x, rois, size, scale, samples, aligned):
+    """Each bin is the mean of ``samples`` x ``samples`` points."""
+    out = np.zeros((len(rois), x.shape[1], *size))
+    steps = (np.arange(samples) + 0.5) / samples
+    for k, (image, *box) in enumerate(rois):
+        x1, y1, x2, y2 = np.array(box) * scale - 0.5 * aligned
+        width, height = x2 - x1, y2 - y1
+        if not aligned:
+            width, height = max(width, 1.0), max(height, 1.0)
+        bins = height / size[0], width / size[1]
+        for c, i, j in np.ndindex(out.shape[1:]):
+            out[k, c, i, j] = np.mean(
+                [
+                    bilinear(
+                        x[int(image), c],
+                        y1 + bins[0] * (i + dy),
+                        x1 + bins[1] * (j + dx),
+                    )
+                    for dy, dx in itertools.product(steps, steps)
+                ]
+            )
+    return out
+
+
+@pytest.mark.parametrize('aligned', [True, False])
+def test_roi_align_in_double_precision(aligned):
+    """Exact to the last digits, and so is its gradient."""
+    x = torch.randn(2, 2, 6, 7, dtype=torch.float64)
+    boxes = random_boxes(4)[0].astype(np.float64)
+    rois = np.concatenate((np.arange(4)[:, None] % 2, boxes), axis=1)
+    roi_align = mmcv.ops.RoIAlign(
+        (2, 3), spatial_scale=0.125, sampling_ratio=2, aligned=aligned
+    )
+    out = roi_align(x, torch.from_numpy(rois))
+    expected = naive_roi_align(x.numpy(), rois, (2, 3), 0.125, 2, aligned)
+    assert out.dtype == torch.float64
+    np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(
+        lambda x: roi_align(x, torch.from_numpy(rois)), x.requires_grad_()
+    )
 
 
 def test_roi_align_without_boxes():
@@ -232,13 +313,6 @@ def test_dunder_names_do_not_exist(name):
     module = importlib.import_module('mmcv._ext')
     with pytest.raises(AttributeError, match=name):
         getattr(module, name)
-
-
-@pytest.mark.parametrize('op', [mmcv.ops.nms, mmcv.ops.soft_nms])
-def test_double_precision_is_refused(op):
-    boxes, scores = to_torch(*random_boxes(3))
-    with pytest.raises(NotImplementedError, match='float64 .*compiled mmcv'):
-        op(boxes.double(), scores.double(), 0.5)
 
 
 def test_said_once_at_first_use(monkeypatch):

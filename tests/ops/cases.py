@@ -74,13 +74,11 @@ def cases(tokens=3):
         'qkv-value-bias': Case(*qkv, (*matrices, None, None, (D,))),
         'out': Case(*out, (x, (D, D), (D,))),
         'out-no-bias': Case(*out, (x, (D, D))),
-        'out-gain': Case(*out, (x, (D, D), (D,), (D,))),
         'ffn': Case(*ffn, (x, (F, D), (F,), (D,))),
         'ffn-no-bias': Case(*ffn, (x, (F, D))),
         'ffn-tanh': Case(*ffn, (x, (F, D), (F,), (D,), 'tanh')),
         'ffn-signed': Case(*ffn, (x, (F, D), (F,), (D,)), dict(signed=True)),
         'ffn-signed-no-bias': Case(*ffn, (x, (F, D)), dict(signed=True)),
-        'ffn-gain': Case(*ffn, (x, (F, D), (F,), (D,), 'none', (F,))),
     }
 
 

@@ -43,10 +43,6 @@ X, W = r(B, T, D), r(F, D)
             r"approximate='erf': choose one of \['none', 'tanh'\]",
         ),
         (
-            lambda: ops.tied_ffn(X, W, gain=r(F), signed=True),
-            'exclude each other',
-        ),
-        (
             lambda: ops.tied_ffn(X, r(13, D), signed=True),
             '13 hidden units have no second half',
         ),
@@ -59,8 +55,8 @@ X, W = r(B, T, D), r(F, D)
             r'bv has the shape \(12,\)',
         ),
         (
-            lambda: ops.tied_out(X, r(D, D), gain=r(F)),
-            r'gain has the shape \(12,\)',
+            lambda: ops.tied_out(X, r(D, D), r(F)),
+            r'bias has the shape \(12,\)',
         ),
         (
             lambda: ops.add_layer_norm(X, r(B, T + 1, D), r(D), r(D), 1e-6),

@@ -23,8 +23,8 @@ PURE = 'halvit_mm: pure Python install; FORCE_CUDA=1 pip install'
 KERNELS = {
     'add_layer_norm_kernel': 6,
     'add_layer_norm_backward_kernel': 6,
-    'activation_kernel': 9,
-    'activation_backward_kernel': 9,
+    'activation_kernel': 6,
+    'activation_backward_kernel': 6,
     'cast_kernel': 1,
     'reduce_partials_kernel': 1,
 }

@@ -94,9 +94,9 @@ def test_one_cast_per_norm_and_per_weight(monkeypatch):
     with Casts(half) as casts:
         _, y, _, _ = call['add_layer_norm'](x, None, None, w, bias, 1e-6, half)
         *_, v, packed = call['tied_qkv'](y, wq, wkv, bias, bias, bias)
-        out = call['tied_out'](v, wq, packed, bias, None)
+        out = call['tied_out'](v, wq, packed, bias)
         _, y, _, _ = call['add_layer_norm'](x, out, None, w, bias, 1e-6, half)
-        call['tied_ffn'](y, wf, b1, bias, None, False, 'none', 0)
+        call['tied_ffn'](y, wf, b1, bias, False, 'none', 0)
     matrices = [s for s in casts.shapes if len(s) > 1]
     norms = [(B, T, D)] * 2
     assert sorted(matrices) == sorted([*norms, (D, D), (D, D), (F, D)])

@@ -62,11 +62,9 @@ def test_mmengine_knows_the_operators():
     class Module(torch.nn.Module):
         def forward(self, x):
             q, _, _, packed = H.tied_qkv(x, wq, wkv, None, None, None)
-            y = H.tied_out(q, wq, packed, None, None)
-            y = H.tied_ffn(y, w, None, None, None, False, 'none', 0)[0]
-            return H.tied_ffn_inference(
-                y, w, None, None, None, False, 'none', 0
-            )
+            y = H.tied_out(q, wq, packed, None)
+            y = H.tied_ffn(y, w, None, None, False, 'none', 0)[0]
+            return H.tied_ffn_inference(y, w, None, None, False, 'none', 0)
 
     analyzer = FlopAnalyzer(Module(), x)
     analyzer.set_op_handle(**jit_handles())

@@ -5,7 +5,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-from study import Study, run_study
+from study.plan import Study
+from study.runner import run_study
 
 from .conftest import tool
 

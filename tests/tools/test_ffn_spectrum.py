@@ -66,7 +66,7 @@ def test_the_jacobian_of_a_tied_ffn():
     (found, *_) = ffn_statistics(backbone, IMAGES.double(), 4, 1)[1:]
     handle.remove()
     token = seen[0][0].flatten(0, -2)[0]
-    weight, bias, _ = ffn.tied.weights()
+    weight, bias = ffn.tied.weight, ffn.tied.bias
     u = (weight @ token + bias).detach().requires_grad_()
     slopes = torch.autograd.grad(nn.functional.gelu(u).sum(), u)[0]
     slopes[len(slopes) // 2 :] *= -1

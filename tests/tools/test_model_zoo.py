@@ -8,15 +8,10 @@ import yaml
 from matplotlib.colors import to_rgb
 from mmengine.registry import DefaultScope
 from modelindex.load_model_index import load
-from zoo import (
-    draw_zoo,
-    load_zoo,
-    measure_zoo,
-    write_metafile,
-    write_page,
-    zoo_points,
-)
 from zoo import models as zoo_models
+from zoo.models import load_zoo, measure_zoo
+from zoo.picture import draw_zoo
+from zoo.report import write_metafile, write_page, zoo_points
 
 from halvit_mm.apis.timing import device_name
 

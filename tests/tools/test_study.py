@@ -8,7 +8,10 @@ import cv2
 import pytest
 import yaml
 from mmengine.config import Config
-from study import Study, run_study, runner, write_study
+from study import runner
+from study.plan import Study
+from study.report import write_study
+from study.runner import run_study
 
 from .conftest import ROOT
 

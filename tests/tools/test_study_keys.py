@@ -9,7 +9,7 @@ import json
 
 import pytest
 import yaml
-from study import Study
+from study.plan import Study
 
 from .conftest import ROOT
 

@@ -18,17 +18,12 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from bench import (
-    DTYPES,
-    LEVELS,
-    MODES,
-    VARIANTS,
-    grid,
-    print_result,
-    run_benchmark,
-    save_result,
-    write_page,
-)
+from bench import LEVELS
+from bench.cases import DTYPES, MODES
+from bench.layer_case import grid
+from bench.report import print_result, save_result, write_page
+from bench.runner import run_benchmark
+from bench.variants import VARIANTS
 
 from halvit_mm.apis.cli import add_shape_argument
 

@@ -5,7 +5,7 @@
 What stands in the results is not run again; what was interrupted goes on.
 """
 
-from study import main
+from study.main import main
 
 if __name__ == '__main__':
     main(__doc__)

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from mmengine.runner import Runner, find_latest_checkpoint
-from study import ROOT, Study
+from study.plan import ROOT, Study
 from torch import Tensor, nn
 
 from halvit_mm.apis.model_info import build_model

@@ -3,14 +3,9 @@
 import argparse
 from pathlib import Path
 
-from zoo import (
-    draw_zoo,
-    load_zoo,
-    measure_zoo,
-    write_metafile,
-    write_page,
-    zoo_points,
-)
+from zoo.models import load_zoo, measure_zoo
+from zoo.picture import draw_zoo
+from zoo.report import write_metafile, write_page, zoo_points
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,8 +1,7 @@
-"""The skeleton of every plain ViT here, with untied layers.
+"""The skeleton of every plain ViT here: mmpretrain's, for detection.
 
-It is mmpretrain's ViT plus what detection needs: windows, activation
-checkpointing, rectangular position embeddings, freezing that lasts, and
-pretrained weights that are counted when they are loaded.
+Windows, activation checkpointing, rectangular position embeddings, freezing
+that lasts, and pretrained weights that are counted when they are loaded.
 """
 
 from typing import Dict, Optional, Sequence, Tuple, Union
@@ -24,12 +23,16 @@ __all__ = ['PlainViT']
 _ARCH_KEYS = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
 
 
+def _arch(*sizes: int) -> Dict[str, int]:
+    return dict(zip(_ARCH_KEYS, sizes))
+
+
 @MODELS.register_module()
 class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
     """Untied ViT on the skeleton that HaLViT shares.
 
-    With the default options it computes what mmpretrain's
-    ``VisionTransformer`` computes, from the same state dict.
+    By default it computes what mmpretrain's ``VisionTransformer`` computes,
+    from the same state dict.
 
     Args:
         arch: ``'tiny'`` (12 layers of width 384), ``'medium'`` (12 of 768),
@@ -59,8 +62,8 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         layer_cfgs: Further arguments of every layer.
         kwargs: ``in_channels, final_norm, out_type, with_cls_token,
             interpolate_mode, patch_cfg, pre_norm, init_cfg`` of mmpretrain's
-            ``VisionTransformer``. ``init_cfg=dict(type='Pretrained', ...)``
-            is served by :func:`halvit_mm.checkpoint.load_weights`.
+            ``VisionTransformer``; pretrained weights are loaded by
+            :func:`halvit_mm.checkpoint.load_weights`.
 
     Raises:
         ValueError: For an unknown arch, act or window index, sizes that do
@@ -70,32 +73,11 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
     arch_zoo = {
         **VisionTransformer.arch_zoo,
         # HaLViT (Koyun and Toereyin, 2024), Table 1
-        **dict.fromkeys(
-            ['t', 'tiny'],
-            dict(
-                embed_dims=384,
-                num_layers=12,
-                num_heads=6,
-                feedforward_channels=1536,
-            ),
-        ),
-        **dict.fromkeys(
-            ['m', 'medium'],
-            dict(
-                embed_dims=768,
-                num_layers=12,
-                num_heads=12,
-                feedforward_channels=3072,
-            ),
-        ),
+        **dict.fromkeys(['t', 'tiny'], _arch(384, 12, 6, 1536)),
+        **dict.fromkeys(['m', 'medium'], _arch(768, 12, 12, 3072)),
+        # ShallowMLP: ViT-B with FFNs of half the hidden width
+        'shallowmlp-base': _arch(768, 12, 12, 1536),
     }
-    # ShallowMLP: ViT-B with FFNs of half the hidden width
-    arch_zoo['shallowmlp-base'] = dict(
-        embed_dims=768,
-        num_layers=12,
-        num_heads=12,
-        feedforward_channels=1536,
-    )
     layer_cls = EncoderLayer
 
     def __init__(
@@ -125,6 +107,8 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         if act not in GELU_FORMS:
             raise ValueError(f'act={act!r}: choose one of {list(GELU_FORMS)}')
         norm_cfg = norm_cfg or dict(type='LN', eps=1e-6)
+        # mmcv's PatchEmbed would pad odd images silently; sizes are checked.
+        kwargs['patch_cfg'] = {'padding': 0, **kwargs.get('patch_cfg', {})}
         # Without layers: mmpretrain's own would be built and thrown away.
         super().__init__(
             arch=dict(settings, num_layers=0),
@@ -133,24 +117,22 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
             out_indices=0,
             drop_rate=drop_rate,
             norm_cfg=norm_cfg,
-            **_without_padding(kwargs),
+            **kwargs,
         )
         self.arch_settings = settings
         self.mark_grid()
         self.patch_size = patch_size
         self.num_layers = settings['num_layers']
-        self.out_indices = _check_indices(
-            'out_indices', out_indices, self.num_layers
-        )
+        n = self.num_layers
+        self.out_indices = _check_indices('out_indices', out_indices, n)
         self.with_cp = with_cp
         windowed = self._check_windows(window_size, window_block_indexes)
-        step = drop_path_rate / max(1, self.num_layers - 1)
+        sizes = {k: settings[k] for k in _ARCH_KEYS if k != 'num_layers'}
+        step = drop_path_rate / max(1, n - 1)
         self._build_layers(
             [
                 dict(
-                    embed_dims=settings['embed_dims'],
-                    num_heads=settings['num_heads'],
-                    feedforward_channels=settings['feedforward_channels'],
+                    **sizes,
                     norm_cfg=norm_cfg,
                     drop_rate=drop_rate,
                     attn_drop_rate=attn_drop_rate,
@@ -160,20 +142,23 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
                     window_size=window_size if i in windowed else 0,
                 )
                 | (layer_cfgs or {})
-                for i in range(self.num_layers)
+                for i in range(n)
             ]
         )
         self.frozen_stages = frozen_stages
-        if frozen_stages > self.num_layers:
+        if frozen_stages > n:
             raise ValueError(
-                f'frozen_stages={frozen_stages}, but there are only '
-                f'{self.num_layers} layers'
+                f'frozen_stages={frozen_stages}, but there are only {n} layers'
             )
         if frozen_stages > 0:
             self._freeze_stages()
 
     def _build_layers(self, layer_cfgs: Sequence[dict]) -> None:
-        """Fill ``self.layers``. Args: layer_cfgs: Arguments of each layer."""
+        """Fill ``self.layers``.
+
+        Args:
+            layer_cfgs: Arguments of each layer.
+        """
         self.layers = ModuleList(self.layer_cls(**cfg) for cfg in layer_cfgs)
 
     @classmethod
@@ -185,8 +170,7 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
                     f'{sorted(cls.arch_zoo)} or give a dict'
                 )
             return cls.arch_zoo[arch.lower()]
-        missing = [key for key in _ARCH_KEYS if key not in arch]
-        if missing:
+        if missing := [key for key in _ARCH_KEYS if key not in arch]:
             raise ValueError(
                 f'the arch {dict(arch)} lacks {missing}; it needs '
                 f'{list(_ARCH_KEYS)}'
@@ -194,12 +178,11 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         return arch
 
     def _check_windows(self, window_size, indexes) -> Sequence[int]:
-        indexes = _check_indices(
-            'window_block_indexes', indexes, self.num_layers
-        )
+        name = 'window_block_indexes'
+        indexes = _check_indices(name, indexes, self.num_layers)
         if indexes and window_size < 1:
             raise ValueError(
-                f'window_block_indexes={indexes} need a window_size of at '
+                f'{name}={indexes} need a window_size of at '
                 f'least 1, not {window_size}'
             )
         if indexes and self.cls_token is not None:
@@ -231,11 +214,9 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         _check_multiple(x.shape[2:], self.patch_size)
         x, hw = self.patch_embed(x)
         if self.cls_token is not None:
-            x = torch.cat(
-                (self.cls_token.expand(x.shape[0], -1, -1), x), dim=1
-            )
-        pos_embed = self.pos_embed_for(hw)
-        x = self.pre_norm(self.drop_after_pos(x + pos_embed))
+            cls_token = self.cls_token.expand(x.shape[0], -1, -1)
+            x = torch.cat((cls_token, x), dim=1)
+        x = self.pre_norm(self.drop_after_pos(x + self.pos_embed_for(hw)))
         outs = []
         for i, layer in enumerate(self.layers):
             if self.with_cp and torch.is_grad_enabled():
@@ -249,17 +230,11 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         return tuple(outs)
 
 
-def _without_padding(kwargs: dict) -> dict:
-    # mmcv's PatchEmbed would pad odd images silently; sizes are checked.
-    patch_cfg = {'padding': 0, **kwargs.get('patch_cfg', {})}
-    return dict(kwargs, patch_cfg=patch_cfg)
-
-
 def _check_multiple(size: Sequence[int], patch_size: int) -> None:
     if any(side % patch_size for side in size):
         raise ValueError(
-            f'the image size {tuple(size)} is not a multiple of '
-            f'patch_size={patch_size}: resize it, or pad it with '
+            f'the image size {tuple(size)} is not a multiple of patch_size='
+            f'{patch_size}: resize it, or pad it with '
             f'data_preprocessor.pad_size_divisor={patch_size}'
         )
 

@@ -50,27 +50,27 @@ struct AddLayerNormBackward {
   int64_t rows = 0, cols = 0, rows_per_sample = 1;
 };
 
-enum class Activation : int { kIdentity, kGelu, kGeluTanh };
+enum class Activation : int { kGelu, kGeluTanh };
 
-// h = gain * act(u). The gain is a vector, a fixed sign (+1 in the first half
-// of the columns, -1 in the second) or 1. h may be u.
+// h = s * act(u). s is 1 or, with is_signed, -1 in the second half of the
+// columns. h may be u.
 struct ActivationForward {
   Activation activation = Activation::kGelu;
-  ConstView u, gain;
+  ConstView u;
   bool is_signed = false;
   View h;
   int64_t rows = 0, cols = 0;
   int64_t stride = 0;  // from row to row, of every matrix
 };
 
-// du = dh * gain * act'(u), h = gain * act(u), and per-block sums of du and of
-// dh * act(u) in (activation_partials(rows, cols), cols). du may be dh.
+// du = dh * s * act'(u), h = s * act(u), and per-block sums of du in
+// (activation_partials(rows, cols), cols). du may be dh.
 struct ActivationBackward {
   Activation activation = Activation::kGelu;
-  ConstView dh, u, gain;
+  ConstView dh, u;
   bool is_signed = false;
   View du, h;
-  float *partial_bias = nullptr, *partial_gain = nullptr;
+  float* partial_bias = nullptr;
   int64_t rows = 0, cols = 0;
   int64_t stride = 0;
 };

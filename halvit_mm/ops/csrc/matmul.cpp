@@ -23,13 +23,12 @@ void run_in_steps(const Matmul& call) {
     ActivationGrads grads;
     grads.du = call.d;
     grads.bias = call.bias;
-    activation_backward(Activation::kGeluTanh, call.d, call.aux, {}, false,
-                        grads);
+    activation_backward(Activation::kGeluTanh, call.d, call.aux, false, grads);
     return;
   }
   if (call.bias.defined()) plain.d.add_(call.bias);
   if (call.epilogue == Epilogue::kNone) return;
-  activation(Activation::kGeluTanh, plain.d, {}, false, call.d);
+  activation(Activation::kGeluTanh, plain.d, false, call.d);
 }
 
 }  // namespace

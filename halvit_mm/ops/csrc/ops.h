@@ -15,7 +15,6 @@ using Needs = c10::List<bool>;
 using Tensors2 = std::tuple<Tensor, Tensor>;
 using Tensors3 = std::tuple<Tensor, Tensor, Tensor>;
 using Tensors4 = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-using Tensors5 = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Tensors6 = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Tensors4 add_layer_norm(const Tensor& residual, const OptTensor& delta,
@@ -36,23 +35,20 @@ Tensors6 tied_qkv_backward(const OptTensor& dq, const OptTensor& dk,
                            const Tensor& wq, const Tensor& wkv,
                            const Tensor& packed, Needs needs);
 Tensor tied_out(const Tensor& o, const Tensor& wq, const Tensor& packed,
-                const OptTensor& bias, const OptTensor& gain);
-Tensors4 tied_out_backward(const Tensor& g, const Tensor& o, const Tensor& wq,
-                           const Tensor& packed, const OptTensor& gain,
-                           Needs needs);
+                const OptTensor& bias);
+Tensors3 tied_out_backward(const Tensor& g, const Tensor& o, const Tensor& wq,
+                           const Tensor& packed, Needs needs);
 Tensor pack_qkv(const Tensor& wq, const Tensor& wkv, at::ScalarType dtype);
 
 Tensors3 tied_ffn(const Tensor& x, const Tensor& w, const OptTensor& b1,
-                  const OptTensor& b2, const OptTensor& gain, bool is_signed,
+                  const OptTensor& b2, bool is_signed,
                   c10::string_view approximate, int64_t impl);
-Tensors5 tied_ffn_backward(const Tensor& g, const Tensor& x, const Tensor& u,
+Tensors4 tied_ffn_backward(const Tensor& g, const Tensor& x, const Tensor& u,
                            const Tensor& w, const Tensor& w_cast,
-                           const OptTensor& gain, bool is_signed,
-                           c10::string_view approximate, int64_t impl,
-                           Needs needs);
+                           bool is_signed, c10::string_view approximate,
+                           int64_t impl, Needs needs);
 Tensor tied_ffn_inference(const Tensor& x, const Tensor& w, const OptTensor& b1,
-                          const OptTensor& b2, const OptTensor& gain,
-                          bool is_signed, c10::string_view approximate,
-                          int64_t impl);
+                          const OptTensor& b2, bool is_signed,
+                          c10::string_view approximate, int64_t impl);
 
 }  // namespace halvit

@@ -1,7 +1,8 @@
-// The tied feed-forward network: y = (gain gelu(x w^T + b1)) w + b2.
+// The tied feed-forward network: y = (s gelu(x w^T + b1)) w + b2. s is 1 or,
+// with is_signed, -1 for the second half of the hidden units.
 //
 // Shapes: T tokens, D width, F hidden width; x and y (..., D), u and h
-// (..., F), w (F, D), b1 and gain (F,), b2 (D,).
+// (..., F), w (F, D), b1 (F,), b2 (D,).
 // impl 0 has the GELU in a kernel of its own, impl 1 inside the products (the
 // tanh form only). There a fixed sign of the second half of the hidden units
 // becomes a second product with alpha = -1.
@@ -15,7 +16,7 @@ namespace {
 struct Ffn {
   Activation kind;
   bool is_signed, fused;
-  Tensor x, w, gain;  // (T, D), (F, D), (F,): dense, x and w in x's dtype
+  Tensor x, w;  // (T, D), (F, D): dense, in x's dtype
   int64_t tokens, hidden;
 };
 
@@ -27,17 +28,13 @@ Activation activation_kind(const char* op, c10::string_view approximate) {
 }
 
 Ffn check_ffn(const std::string& op, const Tensor& x, const Tensor& w,
-              const OptTensor& gain, bool is_signed,
-              c10::string_view approximate, int64_t impl) {
+              bool is_signed, c10::string_view approximate, int64_t impl) {
   check_rows(x, (op + ": x").c_str());
   TORCH_CHECK(w.dim() == 2, op, ": w has shape ", w.sizes());
   const int64_t hidden = w.size(0), cols = x.size(-1);
   check(w, (op + ": w").c_str(), x, {hidden, cols});
-  check(gain, (op + ": gain").c_str(), x, {hidden});
   TORCH_CHECK(hidden > 0 && hidden % 8 == 0, op, ": w has ", hidden,
               " rows, expected a positive multiple of 8");
-  TORCH_CHECK(!(is_signed && has(gain)), op, ": gain and signed exclude ",
-              "each other");
   TORCH_CHECK(impl == 0 || impl == 1, op, ": impl is ", impl,
               ", expected 0 or 1");
   Ffn ffn;
@@ -45,8 +42,8 @@ Ffn check_ffn(const std::string& op, const Tensor& x, const Tensor& w,
   ffn.is_signed = is_signed;
   ffn.fused = impl == 1;
   if (ffn.fused) {
-    TORCH_CHECK(ffn.kind == Activation::kGeluTanh && !has(gain), op,
-                ": impl 1 is the tanh form without a gain");
+    TORCH_CHECK(ffn.kind == Activation::kGeluTanh, op,
+                ": impl 1 is the tanh form");
     // Half a row must start at a multiple of 16 bytes.
     TORCH_CHECK(!is_signed || hidden % 16 == 0, op, ": impl 1 with signs ",
                 "needs w's rows to be a multiple of 16, got ", hidden);
@@ -95,19 +92,19 @@ void forward(const char* name, const Ffn& ffn, const Tensor& b1,
     run(call);
   } else {
     run(call);
-    activation(ffn.kind, u, ffn.gain, ffn.is_signed, h);
+    activation(ffn.kind, u, ffn.is_signed, h);
   }
   second_product(name, ffn, h, b2, y);
 }
 
-// du from g, and what comes with it: h for the weight, db1, dgain.
+// du from g, and what comes with it: h for the weight, and db1.
 Tensor hidden_grads(const char* name, const Ffn& ffn, const Tensor& g,
                     const Tensor& u, ActivationGrads grads) {
   const Tensor du = empty(u.sizes(), u);
   if (!ffn.fused) {
     run(times_transposed(name, g, ffn.w, du));
     grads.du = du;  // in the place of dh
-    activation_backward(ffn.kind, du, u, ffn.gain, ffn.is_signed, grads);
+    activation_backward(ffn.kind, du, u, ffn.is_signed, grads);
     return du;
   }
   // The sums of the epilogue are in du's dtype.
@@ -125,26 +122,23 @@ Tensor hidden_grads(const char* name, const Ffn& ffn, const Tensor& g,
     run(call);
   }
   if (sums.defined()) grads.bias.copy_(sums);
-  if (grads.h.defined()) {
-    activation(ffn.kind, u, ffn.gain, ffn.is_signed, grads.h);
-  }
+  if (grads.h.defined()) activation(ffn.kind, u, ffn.is_signed, grads.h);
   return du;
 }
 
 }  // namespace
 
 Tensors3 tied_ffn(const Tensor& x, const Tensor& w, const OptTensor& b1,
-                  const OptTensor& b2, const OptTensor& gain, bool is_signed,
+                  const OptTensor& b2, bool is_signed,
                   c10::string_view approximate, int64_t impl) {
   const char* name = "tied_ffn";
-  Ffn ffn = check_ffn(name, x, w, gain, is_signed, approximate, impl);
+  Ffn ffn = check_ffn(name, x, w, is_signed, approximate, impl);
   check_ffn_biases(name, x, w, b1, b2);
   const OpScope scope(x);
   Caster cast(x);
   const bool casts = w.scalar_type() != x.scalar_type();
   ffn.x = dense_rows(x);
   ffn.w = cast(w);
-  if (has(gain)) ffn.gain = dense(*gain);
   const Tensor bias1 = cast(b1), bias2 = cast(b2);
   cast.run();
   auto u_sizes = x.sizes().vec();
@@ -158,11 +152,10 @@ Tensors3 tied_ffn(const Tensor& x, const Tensor& w, const OptTensor& b1,
 }
 
 Tensor tied_ffn_inference(const Tensor& x, const Tensor& w, const OptTensor& b1,
-                          const OptTensor& b2, const OptTensor& gain,
-                          bool is_signed, c10::string_view approximate,
-                          int64_t impl) {
+                          const OptTensor& b2, bool is_signed,
+                          c10::string_view approximate, int64_t impl) {
   const char* name = "tied_ffn_inference";
-  Ffn ffn = check_ffn(name, x, w, gain, is_signed, approximate, impl);
+  Ffn ffn = check_ffn(name, x, w, is_signed, approximate, impl);
   check_ffn_biases(name, x, w, b1, b2);
   const OpScope scope(x);
   const Tensor y = empty(x.sizes(), x);
@@ -170,7 +163,6 @@ Tensor tied_ffn_inference(const Tensor& x, const Tensor& w, const OptTensor& b1,
   Caster cast(x);
   ffn.x = dense_rows(x);
   ffn.w = cast(w);
-  if (has(gain)) ffn.gain = dense(*gain);
   const Tensor bias1 = cast(b1), bias2 = cast(b2);
   cast.run();
   forward(name, ffn, bias1, bias2, y.view(ffn.x.sizes()),
@@ -178,20 +170,19 @@ Tensor tied_ffn_inference(const Tensor& x, const Tensor& w, const OptTensor& b1,
   return y;
 }
 
-Tensors5 tied_ffn_backward(const Tensor& g, const Tensor& x, const Tensor& u,
+Tensors4 tied_ffn_backward(const Tensor& g, const Tensor& x, const Tensor& u,
                            const Tensor& w, const Tensor& w_cast,
-                           const OptTensor& gain, bool is_signed,
-                           c10::string_view approximate, int64_t impl,
-                           Needs needs) {
+                           bool is_signed, c10::string_view approximate,
+                           int64_t impl, Needs needs) {
   const char* name = "tied_ffn_backward";
-  Ffn ffn = check_ffn(name, x, w, gain, is_signed, approximate, impl);
+  Ffn ffn = check_ffn(name, x, w, is_signed, approximate, impl);
   auto u_sizes = x.sizes().vec();
   u_sizes.back() = ffn.hidden;
   check(u, "tied_ffn_backward: u", x, u_sizes);
   TORCH_CHECK(u.scalar_type() == x.scalar_type(), name, ": u is ",
               u.scalar_type(), ", x ", x.scalar_type());
-  TORCH_CHECK(needs.size() == 5, name, ": needs has ", needs.size(),
-              " entries, expected 5");
+  TORCH_CHECK(needs.size() == 4, name, ": needs has ", needs.size(),
+              " entries, expected 4");
   if (w_cast.numel() > 0) {
     check(w_cast, "tied_ffn_backward: w_cast", x, w.sizes());
     TORCH_CHECK(w_cast.scalar_type() == x.scalar_type(), name, ": w_cast is ",
@@ -199,33 +190,28 @@ Tensors5 tied_ffn_backward(const Tensor& g, const Tensor& x, const Tensor& u,
   }
   const OpScope scope(x);
   const auto type = w.scalar_type();
-  const bool needs_gain = needs.get(4) && has(gain);
-  Tensor dx = nothing(x), dw = nothing(w), db1 = nothing(w), db2 = nothing(w),
-         dgain = nothing(w);
+  Tensor dx = nothing(x), dw = nothing(w), db1 = nothing(w), db2 = nothing(w);
   const Tensor grad = dense_grad(g, "tied_ffn_backward: g", x);
   if (ffn.tokens == 0) {
     if (needs.get(0)) dx = empty(x.sizes(), x);
     if (needs.get(1)) dw = zeros(w.sizes(), w, type);
     if (needs.get(2)) db1 = zeros({ffn.hidden}, w, type);
     if (needs.get(3)) db2 = zeros({w.size(1)}, w, type);
-    if (needs_gain) dgain = zeros({ffn.hidden}, x, gain->scalar_type());
-    return {dx, dw, db1, db2, dgain};
+    return {dx, dw, db1, db2};
   }
   if (needs.get(3)) db2 = sum_rows(grad, type);
-  if (!(needs.get(0) || needs.get(1) || needs.get(2) || needs_gain)) {
-    return {dx, dw, db1, db2, dgain};
+  if (!(needs.get(0) || needs.get(1) || needs.get(2))) {
+    return {dx, dw, db1, db2};
   }
 
   Caster cast(x);
   ffn.x = dense_rows(x);
   ffn.w = w_cast.numel() > 0 ? dense(w_cast) : cast(w);
-  if (has(gain)) ffn.gain = dense(*gain);
   cast.run();
   const Tensor u_rows = dense_rows(u);
   ActivationGrads grads;
   if (needs.get(1)) grads.h = empty(u_rows.sizes(), x);
   if (needs.get(2)) grads.bias = db1 = empty({ffn.hidden}, w);
-  if (needs_gain) grads.gain = dgain = empty({ffn.hidden}, ffn.gain);
   const Tensor du =
       hidden_grads("tied_ffn_backward: du", ffn, grad, u_rows, grads);
   if (needs.get(0)) {
@@ -241,7 +227,7 @@ Tensors5 tied_ffn_backward(const Tensor& g, const Tensor& x, const Tensor& u,
     run(second);
     dw = dw.to(type);
   }
-  return {dx, dw, db1, db2, dgain};
+  return {dx, dw, db1, db2};
 }
 
 }  // namespace halvit

@@ -2,10 +2,9 @@
 // from the first of them.
 //
 // Shapes: T tokens, D width; x, q, k, v, o, y (..., D), wq and wkv (D, D).
-//   q = x wq^T + bq, k = x wkv^T + bk, v = x wkv + bv, y = (gain o) wq + bias
+//   q = x wq^T + bq, k = x wkv^T + bk, v = x wkv + bv, y = o wq + bias
 // q, k and v come from three products: the outputs of an operator may not be
 // views of one buffer.
-#include "activation.h"
 #include "matmul.h"
 #include "ops.h"
 
@@ -177,77 +176,47 @@ Tensors6 tied_qkv_backward(const OptTensor& dq, const OptTensor& dk,
 }
 
 Tensor tied_out(const Tensor& o, const Tensor& wq, const Tensor& packed,
-                const OptTensor& bias, const OptTensor& gain) {
+                const OptTensor& bias) {
   check_rows(o, "tied_out: o");
   check_weights("tied_out", o, wq, wq);
   const int64_t cols = o.size(-1);
   check_packed("tied_out", o, packed, cols);
   check(bias, "tied_out: bias", o, {cols});
-  check(gain, "tied_out: gain", o, {cols});
   const OpScope scope(o);
-  Tensor rows = dense_rows(o);
+  const Tensor rows = dense_rows(o);
   const Tensor y = empty(o.sizes(), o);
   if (rows.size(0) == 0) return y;
   Caster cast(o);
   const Tensor w = weight_of(packed, 0, wq, cast);
   const Tensor b = cast(bias);
   cast.run();
-  if (has(gain)) {
-    const Tensor scaled = empty(rows.sizes(), o);
-    activation(Activation::kIdentity, rows, dense(*gain), false, scaled);
-    rows = scaled;
-  }
   project("tied_out: y", rows, w, false, b, y);
   return y;
 }
 
-Tensors4 tied_out_backward(const Tensor& g, const Tensor& o, const Tensor& wq,
-                           const Tensor& packed, const OptTensor& gain,
-                           Needs needs) {
+Tensors3 tied_out_backward(const Tensor& g, const Tensor& o, const Tensor& wq,
+                           const Tensor& packed, Needs needs) {
   check_rows(o, "tied_out_backward: o");
   check_weights("tied_out_backward", o, wq, wq);
-  check_needs("tied_out_backward", needs, 4);
-  const int64_t cols = o.size(-1);
-  check_packed("tied_out_backward", o, packed, cols);
-  check(gain, "tied_out_backward: gain", o, {cols});
+  check_needs("tied_out_backward", needs, 3);
+  check_packed("tied_out_backward", o, packed, o.size(-1));
   const OpScope scope(o);
   const Tensor grad = dense_grad(g, "tied_out_backward: g", o);
-  const Tensor rows = dense_rows(o);
-  const bool needs_gain = needs.get(3) && has(gain);
-  Tensor d_o = nothing(o), d_gain = nothing(wq), scaled = rows;
-  if (rows.size(0) == 0) {
-    if (needs.get(0)) d_o = empty(o.sizes(), o);
-    if (needs_gain) d_gain = zeros({cols}, o, gain->scalar_type());
-  } else {
-    Tensor d_scaled;  // gradient of gain * o
-    if (needs.get(0) || needs_gain) {
-      d_scaled = empty(o.sizes(), o);
+  Tensor d_o = nothing(o);
+  if (needs.get(0)) {
+    d_o = empty(o.sizes(), o);
+    if (grad.size(0) > 0) {
       Caster cast(o);
       const Tensor w = weight_of(packed, 0, wq, cast);
       cast.run();
-      project("tied_out_backward: do", grad, w, true, {}, d_scaled);
+      project("tied_out_backward: do", grad, w, true, {}, d_o);
     }
-    if (has(gain)) {
-      const Tensor factor = dense(*gain);
-      ActivationGrads grads;
-      if (needs.get(1)) grads.h = scaled = empty(rows.sizes(), o);
-      if (needs_gain) grads.gain = d_gain = empty({cols}, factor);
-      if (d_scaled.defined()) {
-        const Tensor view = d_scaled.view(rows.sizes());
-        if (needs.get(0)) grads.du = view;
-        activation_backward(Activation::kIdentity, view, rows, factor, false,
-                            grads);
-      } else if (needs.get(1)) {
-        activation(Activation::kIdentity, rows, factor, false, scaled);
-      }
-    }
-    if (needs.get(0)) d_o = d_scaled;
   }
   return {d_o,
           needs.get(1) ? sum_of_products("tied_out_backward: dwq", o, wq,
-                                         {{grad, scaled}})
+                                         {{grad, dense_rows(o)}})
                        : nothing(wq),
-          needs.get(2) ? bias_grad(grad, wq) : nothing(wq), d_gain};
+          needs.get(2) ? bias_grad(grad, wq) : nothing(wq)};
 }
 
 Tensor pack_qkv(const Tensor& wq, const Tensor& wkv, at::ScalarType dtype) {

@@ -1,7 +1,7 @@
-"""The operators for any device and float dtype, from PyTorch's own kernels.
+"""The operators for any device and float dtype, by PyTorch's kernels.
 
 Each casts an input and a weight once, adds the two gradients of a tied matrix
-inside the second product, and keeps no hidden units: the backward pass
+inside the second product, and saves no hidden units: the backward pass
 computes ``gelu(u)`` again. Arguments and results: :mod:`..schemas`.
 """
 

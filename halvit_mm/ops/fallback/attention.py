@@ -1,4 +1,4 @@
-"""The tied projections of attention, of the fallback.
+"""The fallback of the tied projections of attention.
 
 Shapes: T tokens in all, D width.
 """
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Pack the matrices for inference, see :data:`..schemas.SCHEMAS`."""
     return pack(dtype, wq, wkv, wkv.t())
 
 
@@ -42,7 +42,7 @@ def tied_qkv(
     bk: Optional[Tensor],
     bv: Optional[Tensor],
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute query, key and value, see :data:`..schemas.SCHEMAS`."""
     is_cast = x.dtype != wq.dtype
     packed = pack(x.dtype, wq, wkv) if is_cast else empty(x)
     dtype = product_dtype(x)
@@ -65,7 +65,7 @@ def tied_qkv_backward(
     packed: Tensor,
     needs: List[bool],
 ) -> Tuple[Tensor, ...]:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the gradients, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(x)
     gradients = dq, dk, dv = [
         None if d is None else rows_of(d, dtype) for d in (dq, dk, dv)
@@ -91,49 +91,30 @@ def tied_qkv_backward(
 
 
 def tied_out(
-    o: Tensor,
-    wq: Tensor,
-    packed: Tensor,
-    bias: Optional[Tensor],
-    gain: Optional[Tensor],
+    o: Tensor, wq: Tensor, packed: Tensor, bias: Optional[Tensor]
 ) -> Tensor:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the output projection, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(o)
     matrix = _query_matrix(o, wq, packed, dtype)
-    rows = rows_of(o, dtype)
-    if gain is not None:
-        rows = rows * gain.to(dtype)
-    return linear(rows, matrix.t(), bias).to(o.dtype).view(o.shape)
+    y = linear(rows_of(o, dtype), matrix.t(), bias)
+    return y.to(o.dtype).view(o.shape)
 
 
 def tied_out_backward(
-    g: Tensor,
-    o: Tensor,
-    wq: Tensor,
-    packed: Tensor,
-    gain: Optional[Tensor],
-    needs: List[bool],
-) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :data:`..schemas.SCHEMAS`."""
+    g: Tensor, o: Tensor, wq: Tensor, packed: Tensor, needs: List[bool]
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """Compute the gradients, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(o)
-    grad, rows = rows_of(g, dtype), rows_of(o, dtype)
-    do = empty(o)
-    dwq, dbias, dgain = (empty(wq) for _ in range(3))
-    scale = None if gain is None else gain.to(dtype)
-    if needs[0] or needs[3]:
+    grad = rows_of(g, dtype)
+    do, dwq, dbias = empty(o), empty(wq), empty(wq)
+    if needs[0]:
         matrix = _query_matrix(o, wq, packed, dtype)
-        do = grad @ matrix.t()
-        if needs[3]:
-            dgain = column_sum(do * rows, gain)
-        if scale is not None:
-            do.mul_(scale)
-        do = do.to(o.dtype).view(o.shape)
+        do = (grad @ matrix.t()).to(o.dtype).view(o.shape)
     if needs[1]:
-        rows = rows if scale is None else rows * scale
-        dwq = weight_gradient(wq, (rows, grad))
+        dwq = weight_gradient(wq, (rows_of(o, dtype), grad))
     if needs[2]:
         dbias = column_sum(grad, wq)
-    return do, dwq, dbias, dgain
+    return do, dwq, dbias
 
 
 def _query_matrix(

@@ -1,4 +1,4 @@
-"""The tied feed-forward network of the fallback.
+"""The fallback of the tied feed-forward network.
 
 Shapes: T tokens in all, D width, F hidden width.
 """
@@ -25,7 +25,7 @@ __all__ = ['tied_ffn', 'tied_ffn_backward', 'tied_ffn_inference']
 
 
 def _parts(hidden: int, signed: bool) -> List[Tuple[slice, float]]:
-    """Hidden units and their sign: the factor of a product costs no pass."""
+    """Split the hidden units by sign; a product takes the sign as a factor."""
     if not signed:
         return [(slice(None), 1.0)]
     half = hidden // 2
@@ -48,12 +48,14 @@ def tied_ffn(
     w: Tensor,
     b1: Optional[Tensor],
     b2: Optional[Tensor],
-    gain: Optional[Tensor],
     signed: bool,
     approximate: str,
     impl: int,
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """See :data:`..schemas.SCHEMAS`. There is one implementation here."""
+    """Compute the network, see :data:`..schemas.SCHEMAS`.
+
+    ``impl`` is not used: there is one implementation here.
+    """
     w_cast = pack(x.dtype, w) if x.dtype != w.dtype else empty(x)
     dtype = product_dtype(x)
     (matrix,) = unpack(w_cast, dtype, w)
@@ -61,8 +63,6 @@ def tied_ffn(
     kept = u.to(x.dtype).view(*x.shape[:-1], len(w))
     # what is kept was rounded: both passes see the same hidden units
     hidden = F.gelu(rows_of(kept, dtype), approximate=approximate)
-    if gain is not None:
-        hidden.mul_(gain.to(dtype))
     y = _second_product(hidden, matrix, b2, signed)
     return y.to(x.dtype).view(x.shape), kept, w_cast
 
@@ -72,18 +72,15 @@ def tied_ffn_inference(
     w: Tensor,
     b1: Optional[Tensor],
     b2: Optional[Tensor],
-    gain: Optional[Tensor],
     signed: bool,
     approximate: str,
     impl: int,
 ) -> Tensor:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the network, saving nothing, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(x)
     matrix = w.to(x.dtype).to(dtype)
     hidden = linear(rows_of(x, dtype), matrix, b1)
     torch.ops.aten.gelu_(hidden, approximate=approximate)
-    if gain is not None:
-        hidden.mul_(gain.to(dtype))
     y = _second_product(hidden, matrix, b2, signed)
     return y.to(x.dtype).view(x.shape)
 
@@ -94,50 +91,49 @@ def tied_ffn_backward(
     u: Tensor,
     w: Tensor,
     w_cast: Tensor,
-    gain: Optional[Tensor],
     signed: bool,
     approximate: str,
     impl: int,
     needs: List[bool],
 ) -> Tuple[Tensor, ...]:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the gradients, see :data:`..schemas.SCHEMAS`."""
     dtype = product_dtype(x)
     parts = _parts(len(w), signed)
     grad = rows_of(g, dtype)
-    dx = empty(x)
-    dw, db1, db2, dgain = (empty(w) for _ in range(4))
+    dx, dw, db1, db2 = empty(x), empty(w), empty(w), empty(w)
     if needs[3]:
         db2 = column_sum(grad, w)
-    if not (needs[0] or needs[1] or needs[2] or needs[4]):
-        return dx, dw, db1, db2, dgain
+    if not (needs[0] or needs[1] or needs[2]):
+        return dx, dw, db1, db2
     (matrix,) = unpack(w_cast, dtype, w)
     u = rows_of(u, dtype)
     du = _hidden_gradient(grad, matrix, parts)
-    hidden = None
-    if needs[1] or needs[4]:
-        hidden = F.gelu(u, approximate=approximate)
-    if needs[4]:
-        dgain = column_sum(du * hidden, gain)
-    if gain is not None:
-        du.mul_(gain.to(dtype))
     torch.ops.aten.gelu_backward.grad_input(
         du, u, approximate=approximate, grad_input=du
     )
     if needs[0]:
         dx = (du @ matrix).to(x.dtype).view(x.shape)
     if needs[1]:
-        if gain is not None:
-            hidden.mul_(gain.to(dtype))
+        hidden = F.gelu(u, approximate=approximate)
         dw = weight_gradient(w, (du, rows_of(x, dtype)))
         for part, sign in parts:
             accumulate(dw[part], hidden[:, part].t(), grad, sign)
     if needs[2]:
         db1 = column_sum(du, w)
-    return dx, dw, db1, db2, dgain
+    return dx, dw, db1, db2
 
 
 def _hidden_gradient(grad: Tensor, matrix: Tensor, parts) -> Tensor:
-    """Args: grad: (T, D); matrix: (F, D). Returns: (T, F)."""
+    """Compute the gradient of the hidden units.
+
+    Args:
+        grad: (T, D), gradient of the output.
+        matrix: (F, D).
+        parts: Of :func:`_parts`.
+
+    Returns:
+        (T, F).
+    """
     dh = grad.new_empty(len(grad), len(matrix))
     for part, sign in parts:
         # beta = 0: what stands in the new tensor does not count

@@ -1,4 +1,4 @@
-"""Residual sum and layer norm of the fallback.
+"""The fallback of the residual sum and its layer norm.
 
 Shapes: B samples, T tokens in all, D width.
 """
@@ -18,7 +18,7 @@ def _per_sample(row_scale: Tensor, like: Tensor) -> Tensor:
 
 
 def _contiguous(like: Tensor, dtype: Optional[torch.dtype] = None) -> Tensor:
-    """An empty tensor, contiguous whatever the strides of ``like``."""
+    """Return an uninitialised tensor, contiguous even if ``like`` is not."""
     return like.new_empty(like.shape, dtype=dtype)
 
 
@@ -31,7 +31,7 @@ def add_layer_norm(
     eps: float,
     dtype: torch.dtype,
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :data:`..schemas.SCHEMAS`."""
+    """Compute the sum and its norm, see :data:`..schemas.SCHEMAS`."""
     total, out = residual, empty(residual)
     if delta is not None:
         total = out = _contiguous(residual)
@@ -58,9 +58,9 @@ def add_layer_norm_backward(
     delta_dtype: torch.dtype,
     needs: List[bool],
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :data:`..schemas.SCHEMAS`.
+    """Compute the gradients, see :data:`..schemas.SCHEMAS`.
 
-    The gradient of delta is empty also where it equals the residual's.
+    The gradient of delta is also empty where it equals the residual's.
     """
     if grad_y is None:
         d_residual = _contiguous(residual).copy_(grad_residual)

@@ -36,7 +36,7 @@ def _has_native_products(device_type: str, dtype: torch.dtype) -> bool:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """Dtype in which products with ``x`` run.
+    """Choose the dtype in which products with ``x`` run.
 
     PyTorch multiplies 16-bit matrices element by element on CPUs without
     units for them, 6 to 80 times slower than in float32, which holds every
@@ -53,17 +53,34 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 
 def empty(like: Tensor) -> Tensor:
-    """What is returned for a tensor that is not needed."""
+    """Return the empty tensor that stands for a result not needed."""
     return like.new_empty(0)
 
 
 def rows_of(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Args: x: (..., D). Returns: (T, D) in ``dtype``."""
+    """Flatten the leading dimensions, and cast.
+
+    Args:
+        x: (..., D).
+        dtype: Dtype of the result.
+
+    Returns:
+        (T, D).
+    """
     return x.reshape(-1, x.shape[-1]).to(dtype)
 
 
 def linear(x: Tensor, w: Tensor, bias: Optional[Tensor]) -> Tensor:
-    """Args: x: (T, D); w: (F, D); bias: (F,). Returns: (T, F)."""
+    """Apply a linear map.
+
+    Args:
+        x: (T, D).
+        w: (F, D), in the dtype of ``x``.
+        bias: (F,), in any dtype, or None.
+
+    Returns:
+        (T, F).
+    """
     if bias is None:
         return x @ w.t()
     return torch.addmm(bias.to(x.dtype), x, w.t())
@@ -72,7 +89,17 @@ def linear(x: Tensor, w: Tensor, bias: Optional[Tensor]) -> Tensor:
 def accumulate(
     total: Optional[Tensor], a: Tensor, b: Tensor, alpha: float = 1.0
 ) -> Tensor:
-    """Add ``alpha a b`` to ``total``, in place and in its dtype."""
+    """Add ``alpha a b`` to ``total``.
+
+    Args:
+        total: (M, N), changed in place, or None for zero.
+        a: (M, K).
+        b: (K, N).
+        alpha: Factor of the product.
+
+    Returns:
+        (M, N), in the dtype of ``total``, or of ``a`` without it.
+    """
     if total is None:
         total = a @ b
         return total if alpha == 1 else total.mul_(alpha)
@@ -84,14 +111,14 @@ def accumulate(
 def weight_gradient(
     weight: Tensor, *pairs: Tuple[Optional[Tensor], Optional[Tensor]]
 ) -> Tensor:
-    """Sum of ``a^T b``, in the dtype of the weight.
+    """Sum ``a^T b`` over pairs.
 
     Args:
-        weight: Whose gradient it is.
-        pairs: (T, M) and (T, N); one with a None counts as zero.
+        weight: (M, N), the weight whose gradient this is.
+        pairs: (T, M) and (T, N); a pair with a None counts as zero.
 
     Returns:
-        (M, N).
+        (M, N), in the dtype of the weight.
     """
     total = None
     for a, b in pairs:
@@ -101,11 +128,11 @@ def weight_gradient(
 
 
 def column_sum(x: Optional[Tensor], like: Tensor) -> Tensor:
-    """Gradient of a bias.
+    """Sum over the tokens: the gradient of a bias.
 
     Args:
         x: (T, N), or None for zero.
-        like: (N, ...), gives the dtype.
+        like: (N, ...), a tensor of the result's dtype.
 
     Returns:
         (N,), summed in float32 at least.
@@ -117,7 +144,15 @@ def column_sum(x: Optional[Tensor], like: Tensor) -> Tensor:
 
 
 def pack(dtype: torch.dtype, *matrices: Tensor) -> Tensor:
-    """Args: matrices: (N_i, D). Returns: (sum N_i, D) in ``dtype``."""
+    """Cast matrices into one tensor, one below the other.
+
+    Args:
+        dtype: Dtype of the result.
+        matrices: (N_i, D) each.
+
+    Returns:
+        (sum of N_i, D).
+    """
     rows = [len(matrix) for matrix in matrices]
     shape = (sum(rows), matrices[0].shape[1])
     packed = matrices[0].new_empty(shape, dtype=dtype)
@@ -129,7 +164,17 @@ def pack(dtype: torch.dtype, *matrices: Tensor) -> Tensor:
 def unpack(
     packed: Tensor, dtype: torch.dtype, *matrices: Tensor
 ) -> List[Tensor]:
-    """The blocks that :func:`pack` cast; the matrices if it did not."""
+    """Return the blocks of ``packed``, each in ``dtype``.
+
+    Args:
+        packed: Result of :func:`pack`, or empty where nothing was cast.
+        dtype: Dtype of the results.
+        matrices: The matrices that were packed; they stand for themselves
+            if ``packed`` is empty.
+
+    Returns:
+        As many blocks as matrices, each of its matrix' shape.
+    """
     if packed.numel():
         blocks = packed.split([len(matrix) for matrix in matrices])
     else:

@@ -26,25 +26,26 @@ def test_shapes_without_rows():
     *qkv, packed = OPS.tied_qkv(x, w, w, v, v, v)
     assert all(t.shape == x.shape for t in qkv)
     assert torch.equal(packed, torch.cat([w, w]).to(BF16))
-    y = OPS.tied_out(x, w, packed, v, v)
-    ffn = OPS.tied_ffn(x, wf, vf, v, vf, False, 'none', 0)
-    alone = OPS.tied_ffn_inference(x, wf, vf, v, vf, False, 'none', 0)
+    y = OPS.tied_out(x, w, packed, v)
+    ffn = OPS.tied_ffn(x, wf, vf, v, False, 'none', 0)
+    alone = OPS.tied_ffn_inference(x, wf, vf, v, False, 'none', 0)
     norm = OPS.add_layer_norm(x, x, None, v, v, 1e-6, F32)
     assert y.shape == ffn[0].shape == alone.shape == norm[1].shape == x.shape
     assert ffn[1].shape == (2, 0, hidden) and norm[2].shape == (0,)
     record()
     gradients = [
         *OPS.tied_qkv_backward(x, x, x, x, w, w, packed, [True] * 6),
-        *OPS.tied_out_backward(x, x, w, packed, v, [True] * 4),
+        *OPS.tied_out_backward(x, x, w, packed, [True] * 3),
         *OPS.tied_ffn_backward(
-            x, x, ffn[1], wf, ffn[2], vf, False, 'none', 0, [True] * 5
+            x, x, ffn[1], wf, ffn[2], False, 'none', 0, [True] * 4
         ),
         *OPS.add_layer_norm_backward(
             x, x, x, norm[2], norm[3], v, None, F32, [True] * 3
         ),
     ]
     assert not record()
-    shapes = [x, w, w, v, v, v, x, w, v, v, x, wf, vf, v, vf, x, x, v, v]
+    shapes = [x, w, w, v, v, v, x, w, v, x, wf, vf, v, x, x, v, v]
+    assert len(gradients) == len(shapes)
     for gradient, like in zip(gradients, shapes):
         assert gradient.shape == like.shape
         assert not gradient.any()
@@ -74,7 +75,7 @@ def test_views(move, w_type):
     wf, vf = rand(hidden, width, dtype=w_type), rand(hidden, dtype=w_type)
     u = rand(1, tokens, hidden, dtype=BF16)
     mean, rstd = rand(tokens), rand(tokens)
-    gain = False, 'none', 0
+    options = True, 'none', 0
     nothing = x.new_empty(0)
     packed, cast = rand(2 * width, width, dtype=BF16), wf.to(BF16)
     scale = rand(1)
@@ -86,12 +87,12 @@ def test_views(move, w_type):
         ),
         (OPS.tied_qkv, (x, w, w, v, v, v)),
         (OPS.tied_qkv_backward, (g, g, g, x, w, w, packed, [True] * 6)),
-        (OPS.tied_out, (x, w, packed, v, v)),
-        (OPS.tied_out_backward, (g, x, w, packed, v, [True] * 4)),
-        (OPS.tied_out, (x, w, nothing, v, v)),
-        (OPS.tied_ffn, (x, wf, vf, v, vf, *gain)),
-        (OPS.tied_ffn_inference, (x, wf, vf, v, vf, *gain)),
-        (OPS.tied_ffn_backward, (g, x, u, wf, cast, vf, *gain, [True] * 5)),
+        (OPS.tied_out, (x, w, packed, v)),
+        (OPS.tied_out_backward, (g, x, w, packed, [True] * 3)),
+        (OPS.tied_out, (x, w, nothing, v)),
+        (OPS.tied_ffn, (x, wf, vf, v, *options)),
+        (OPS.tied_ffn_inference, (x, wf, vf, v, *options)),
+        (OPS.tied_ffn_backward, (g, x, u, wf, cast, *options, [True] * 4)),
         (OPS.pack_qkv, (w, w, F16)),
     ]
     for op, arguments in calls:
@@ -111,16 +112,14 @@ def test_products_of_a_training_step():
     tokens, width, hidden = 5, 8, 32
     x, w = rand(tokens, width, dtype=BF16), rand(hidden, width)
     for form, impl, u, du in (('none', 0, 0, 0), ('tanh', 1, 2, 3)):
-        _, saved, cast = OPS.tied_ffn(
-            x, w, w[:, 0], w[0], None, False, form, impl
-        )
+        _, saved, cast = OPS.tied_ffn(x, w, w[:, 0], w[0], False, form, impl)
         half, full = 'BFloat16', 'Float'
         assert products() == [
             f'{hidden} {tokens} {width} TN {u} 1 1 0 {half}'.split(),
             f'{width} {tokens} {hidden} NN 0 1 1 0 {half}'.split(),
         ]
         OPS.tied_ffn_backward(
-            x, x, saved, w, cast, None, False, form, impl, [True] * 5
+            x, x, saved, w, cast, False, form, impl, [True] * 4
         )
         assert products() == [
             f'{hidden} {tokens} {width} TN {du} {impl} 1 0 {half}'.split(),
@@ -138,14 +137,14 @@ def test_launches():
     assert len(lines) == 4 and sum('cast' in line for line in lines) == 1
     OPS.tied_qkv_backward(x, x, None, x, w, w, packed, [0, 1, 0, 0, 0, 1])
     assert len(record()) == 1
-    OPS.tied_out_backward(x, x, w, packed, None, [0, 0, 1, 0])
+    OPS.tied_out_backward(x, x, w, packed, [0, 0, 1])
     assert not record()
 
 
 def bad_calls():
     x, w, v = rand(5, 8), rand(8, 8), rand(8)
-    wf, vf = rand(32, 8), rand(32)
-    gain = None, False, 'none', 0
+    wf = rand(32, 8)
+    options = False, 'none', 0
     return {
         'multiple of 8': (OPS.tied_qkv, (x[:, :6], w, w, v, v, v)),
         r'wkv has shape \[8, 4\]': (
@@ -158,26 +157,22 @@ def bad_calls():
             (x.double(), w, w, v, v, v),
         ),
         'wq is Float, wkv': (OPS.tied_qkv, (x, w, w.half(), v, v, v)),
-        'packed is Half': (OPS.tied_out, (x, w, w.half(), v, None)),
+        'packed is Half': (OPS.tied_out, (x, w, w.half(), v)),
         'rows, expected a positive multiple': (
             OPS.tied_ffn,
-            (x, wf[:20], None, None, *gain),
-        ),
-        'exclude each other': (
-            OPS.tied_ffn,
-            (x, wf, None, None, vf, True, 'none', 0),
+            (x, wf[:20], None, None, *options),
         ),
         "expected 'none' or 'tanh'": (
             OPS.tied_ffn,
-            (x, wf, None, None, None, False, 'erf', 0),
+            (x, wf, None, None, False, 'erf', 0),
         ),
-        'tanh form without a gain': (
+        'impl 1 is the tanh form': (
             OPS.tied_ffn,
-            (x, wf, None, None, None, False, 'none', 1),
+            (x, wf, None, None, False, 'none', 1),
         ),
         'multiple of 16': (
             OPS.tied_ffn,
-            (x, wf[:24], None, None, None, True, 'tanh', 1),
+            (x, wf[:24], None, None, True, 'tanh', 1),
         ),
         'at most 8192': (
             OPS.add_layer_norm,
@@ -193,7 +188,7 @@ def bad_calls():
         ),
         'needs has 2 entries': (
             OPS.tied_out_backward,
-            (x, x, w, w, None, [True, True]),
+            (x, x, w, w, [True, True]),
         ),
     }
 

@@ -79,29 +79,25 @@ def test_qkv(tokens, width, x_type, w_type, biases, refuse):
 @pytest.mark.parametrize(('x_type', 'w_type'), DTYPES)
 @pytest.mark.parametrize('packs', [False, True])
 @pytest.mark.parametrize('has_bias', [False, True])
-@pytest.mark.parametrize('has_gain', [False, True])
-def test_out(tokens, width, x_type, w_type, packs, has_bias, has_gain, refuse):
+def test_out(tokens, width, x_type, w_type, packs, has_bias, refuse):
     o = rand(tokens, width, dtype=x_type)
     wq = rand(width, width, dtype=w_type, scale=width**-0.5)
     bias = rand(width, dtype=w_type) if has_bias else None
-    gain = rand(width, dtype=w_type) if has_gain else None
     packed = torch.cat([wq, wq * 9]).to(x_type) if packs else o.new_empty(0)
-    y = OPS.tied_out(o, wq, packed, bias, gain)
-    leaves = [wide(o), wide(wq, x_type), wide(rand(width)), wide(gain)]
-    scaled = leaves[0] if gain is None else leaves[0] * leaves[3]
-    expected = scaled @ leaves[1]
+    y = OPS.tied_out(o, wq, packed, bias)
+    leaves = [wide(o), wide(wq, x_type), wide(rand(width))]
+    expected = leaves[0] @ leaves[1]
     shifted = expected if bias is None else expected + wide(bias, x_type)
     assert y.dtype == x_type
     assert_close(y, shifted, x_type, 'y')
 
     g = rand(tokens, width, dtype=x_type)
     reference = grads_of([expected + leaves[2]], leaves, [g])
-    for needs in masks(4, tokens == 5):
-        actual = OPS.tied_out_backward(g, o, wq, packed, gain, needs)
-        wanted = [*needs[:3], needs[3] and has_gain]
-        types = [x_type, w_type, w_type, w_type]
+    for needs in masks(3, tokens == 5):
+        actual = OPS.tied_out_backward(g, o, wq, packed, needs)
+        types = [x_type, w_type, w_type]
         loose = loosest(x_type, w_type)
-        assert_all(actual, reference, wanted, types, loose)
+        assert_all(actual, reference, needs, types, loose)
 
 
 @pytest.mark.parametrize('width', [8, 48, 72, 136])

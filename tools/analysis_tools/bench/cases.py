@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Dict, NamedTuple, Optional, Tuple, Union
+from typing import ClassVar, Dict, NamedTuple, Tuple, Union
 
 import torch
 from mmpretrain.models.backbones import VisionTransformer
@@ -10,15 +10,6 @@ from torch import Tensor, nn
 
 from halvit_mm.models import HaLViT
 from halvit_mm.models.layers import GELU_FORMS
-
-__all__ = [
-    'DTYPES',
-    'MODES',
-    'BackboneCase',
-    'Case',
-    'Sizes',
-    'check_choice',
-]
 
 DTYPES = {
     'fp32': torch.float32,
@@ -70,8 +61,8 @@ class Case(ABC):
     act: str = 'gelu'
 
     level: ClassVar[str]
-    #: What throughput counts.
-    unit: ClassVar[str] = 'images'
+    #: The child that is compiled or recorded as a CUDA graph; empty for all.
+    encoder: ClassVar[str] = ''
 
     def __post_init__(self) -> None:
         check_choice('mode', self.mode, MODES)
@@ -101,16 +92,9 @@ class Case(ABC):
     @property
     def name(self) -> str:
         """The name of the folder of the results."""
-        act = [] if self.act == 'gelu' else [self.act]
-        return '_'.join(
-            [self.level, self.label, *act]
-            + [self.mode, self.dtype, self.device_type]
-        )
-
-    @property
-    def units(self) -> int:
-        """How many of :attr:`unit` a step computes."""
-        return self.batch
+        act = '' if self.act == 'gelu' else f'_{self.act}'
+        how = f'{self.mode}_{self.dtype}_{self.device_type}'
+        return f'{self.level}_{self.label}{act}_{how}'
 
     @property
     @abstractmethod
@@ -124,26 +108,11 @@ class Case(ABC):
 
     @abstractmethod
     def build(self, tied: bool) -> nn.Module:
-        """Build the module, on the device and in the mode of the case.
-
-        Args:
-            tied: Whether its layers tie their weights.
-        """
+        """Build the module, with tied layers or others."""
 
     @abstractmethod
     def inputs(self, module: nn.Module) -> Tuple:
         """Make random inputs for a module from :meth:`build`."""
-
-    def encoder(self, module: nn.Module) -> Tuple[nn.Module, Optional[str]]:
-        """Find the part that is compiled, or recorded as a CUDA graph.
-
-        Args:
-            module: From :meth:`build`.
-
-        Returns:
-            The module and None, or a child of it and the child's name.
-        """
-        return module, None
 
     def forward(self, module: nn.Module, inputs: Tuple) -> Tuple[Tensor, ...]:
         """Run a forward pass; return where the backward pass starts."""
@@ -151,28 +120,13 @@ class Case(ABC):
         return (outputs,) if isinstance(outputs, Tensor) else outputs
 
     def optimizer(self, module: nn.Module):
-        """Make something with ``step()`` and learning rate 0 for training.
-
-        Args:
-            module: From :meth:`build`.
-
-        Returns:
-            The optimiser, or None where a step has none.
-        """
+        """Make something with ``step()`` and learning rate 0, or None."""
         return None
 
     def describe(self) -> Dict:
         """The case as it is written to a file."""
         values = dict(level=self.level, name=self.name, **asdict(self))
         return dict(values, sizes=self.sizes._asdict())
-
-    def autocast(self) -> torch.autocast:
-        """The context in which a step runs."""
-        return torch.autocast(
-            self.device_type,
-            dtype=self.torch_dtype,
-            enabled=self.dtype != 'fp32',
-        )
 
     def _place(self, module: nn.Module) -> nn.Module:
         module.to(self.device)

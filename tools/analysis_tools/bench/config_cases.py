@@ -26,8 +26,6 @@ from halvit_mm.compression import (
 
 from .cases import Case, Sizes
 
-__all__ = ['CompressedCase', 'DetectorCase']
-
 
 @dataclass(frozen=True)
 class _ConfigCase(Case):
@@ -73,6 +71,7 @@ class DetectorCase(_ConfigCase):
     config: str = 'configs/maskrcnn_halvit_t.py'
 
     level: ClassVar[str] = 'detector'
+    encoder: ClassVar[str] = 'backbone'
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,10 +104,6 @@ class DetectorCase(_ConfigCase):
         """What the preprocessor makes of a batch of noise."""
         batch = fake_batch(self.cfg, self.shape, self.batch)
         return (module.data_preprocessor(batch, self.mode == 'train'),)
-
-    def encoder(self, module: nn.Module) -> Tuple[nn.Module, str]:
-        """Find the backbone."""
-        return module.backbone, 'backbone'
 
     def forward(self, module: nn.Module, inputs: Tuple) -> Tuple[Tensor, ...]:
         """Compute the loss; in inference nothing is returned."""

@@ -9,8 +9,6 @@ from torch import Tensor
 from halvit_mm.models.layers import TiedEncoderLayer
 from halvit_mm.ops import compute_dtype, reference
 
-__all__ = ['HoistedEncoderLayer']
-
 
 class HoistedEncoderLayer(TiedEncoderLayer):
     """The best that plain PyTorch can do, without own operators.

@@ -14,8 +14,6 @@ from halvit_mm.models.layers import EncoderLayer, TiedEncoderLayer
 
 from .cases import Case, Sizes
 
-__all__ = ['LayerCase', 'grid']
-
 _WIDTHS = ((384, 6), (768, 12))  # D and heads: HaLViT-T and -M
 # B and T: training on ImageNet, detection in two images of 800 x 1344
 # pixels, one image.
@@ -39,7 +37,6 @@ class LayerCase(Case):
     tokens: int = 197
 
     level: ClassVar[str] = 'layer'
-    unit: ClassVar[str] = 'tokens'
 
     def __post_init__(self) -> None:
         hidden = self.feedforward_channels or 4 * self.embed_dims
@@ -64,11 +61,6 @@ class LayerCase(Case):
         """T, D, F and one layer."""
         D, F = self.embed_dims, self.feedforward_channels
         return Sizes(self.tokens, D, F, 1)
-
-    @property
-    def units(self) -> int:
-        """Tokens of a step."""
-        return self.batch * self.tokens
 
     def build(self, tied: bool, layer_cls=None) -> nn.Module:
         """Build the layer; ``layer_cls`` replaces the usual class."""
@@ -99,14 +91,11 @@ def grid(
     """Make layers of both widths on 50432, 8400 and 197 tokens.
 
     Args:
-        device: The device to run on.
-        modes: The modes of each size.
-        dtypes: The dtypes of each size.
-        force: Whether to run on a CPU, too, where it takes hours.
-        act: Form of the GELU.
+        device, modes, dtypes, act: As for :class:`.cases.Case`.
+        force: Whether to run on a CPU, too.
 
     Returns:
-        The cases.
+        The cases, for each mode and dtype.
 
     Raises:
         ValueError: On a CPU, unless forced.

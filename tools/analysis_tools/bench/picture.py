@@ -1,13 +1,10 @@
 """Times of variants as bars."""
 
 from pathlib import Path
-from typing import Optional
 
 from matplotlib.figure import Figure
 
 from .result import BenchmarkResult
-
-__all__ = ['draw_benchmark']
 
 
 def draw_benchmark(result: BenchmarkResult, path: Path) -> None:
@@ -20,61 +17,38 @@ def draw_benchmark(result: BenchmarkResult, path: Path) -> None:
         result: What was measured.
         path: PNG file.
     """
-    measured = [v for v in result.variants if v.quartiles]
-    missing = [v for v in result.variants if not v.quartiles]
-    if not measured:
+    variants = sorted(result.variants, key=lambda v: not v.quartiles)
+    widest = max((v.quartiles[2] for v in variants if v.quartiles), default=0)
+    if not widest:
         return
-    names = [v.name for v in (*measured, *missing)]
     figure = Figure(
-        figsize=(8, 1.6 + 0.42 * len(names)), layout='constrained', dpi=110
+        figsize=(8, 1.6 + 0.42 * len(variants)), layout='constrained', dpi=110
     )
     axes = figure.subplots()
-    widest = max(v.quartiles[2] for v in measured)
-    for y, variant in enumerate(measured):
-        _draw_bar(axes, y, variant, result.reference, widest)
-    for y in range(len(measured), len(names)):
-        axes.text(0.01 * widest, y, 'not measured', va='center', fontsize=9)
-    reference = result[result.reference].quartiles
-    ideal = result.ideal_ms
-    _draw_line(axes, ideal, 'ideal: products alone', 'tab:green', '-')
+    for y, variant in enumerate(variants):
+        text, end = 'not measured', 0.0
+        if variant.quartiles:
+            lower, median, end = variant.quartiles
+            errors = [[median - lower], [end - median]]
+            is_reference = variant.name == result.reference
+            color = 'tab:grey' if is_reference else 'tab:blue'
+            axes.barh(y, median, 0.62, xerr=errors, color=color, capsize=3)
+            text = f'{median:,.0f}' if median >= 100 else f'{median:.3g}'
+        axes.text(end + 0.015 * widest, y, text, va='center', fontsize=9)
+    ideal, reference = result.ideal_ms, result[result.reference].quartiles
+    if ideal:
+        label = 'ideal: products alone'
+        axes.axvline(ideal, color='tab:green', lw=1.2, label=label)
     if reference:
-        _draw_line(axes, reference[1], result.reference, 'tab:grey', '--')
-    axes.set_yticks(range(len(names)), names)
+        style = dict(color='tab:grey', ls='--', lw=1.2)
+        axes.axvline(reference[1], label=result.reference, **style)
+    axes.set_yticks(range(len(variants)), [v.name for v in variants])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.14 * max(widest, ideal or 0))
     axes.set_xlabel('time of a step, ms (median and quartiles)')
     axes.grid(axis='x', alpha=0.3)
     axes.set_axisbelow(True)
-    axes.spines[['top', 'right']].set_visible(False)
     title = f'{result.case["name"]}\n{result.environment["device"]}'
     axes.set_title(title, fontsize=10, loc='left')
-    if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc='outside lower right', ncols=2, fontsize=8)
+    figure.legend(loc='outside lower right', ncols=2, fontsize=8)
     figure.savefig(path)
-
-
-def _draw_bar(axes, y: int, variant, reference: str, widest: float) -> None:
-    lower, median, upper = variant.quartiles
-    axes.barh(
-        y,
-        median,
-        height=0.62,
-        xerr=[[median - lower], [upper - median]],
-        color='tab:grey' if variant.name == reference else 'tab:blue',
-        alpha=0.85,
-        error_kw=dict(capsize=3, lw=1.2),
-    )
-    axes.text(
-        upper + 0.015 * widest,
-        y,
-        f'{median:,.0f}' if median >= 100 else f'{median:.3g}',
-        va='center',
-        fontsize=9,
-        bbox=dict(facecolor='white', edgecolor='none', alpha=0.8, pad=1),
-        zorder=4,
-    )
-
-
-def _draw_line(axes, x: Optional[float], label: str, colour: str, style: str):
-    if x is not None:
-        axes.axvline(x, color=colour, ls=style, lw=1.2, label=label, zorder=3)

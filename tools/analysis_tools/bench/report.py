@@ -12,8 +12,6 @@ from halvit_mm.apis.table import Table
 from .picture import draw_benchmark
 from .result import BenchmarkResult, VariantResult
 
-__all__ = ['print_result', 'result_table', 'save_result', 'write_page']
-
 
 class _Column(NamedTuple):
     title: str
@@ -33,6 +31,12 @@ def _saved(kind: str):
     return lambda r, v: v.saved and getattr(v.saved, kind) / 1e6
 
 
+def _throughput(result, variant):
+    if variant.quartiles:
+        return result.case['batch'] / variant.quartiles[1] * 1e3
+    return None
+
+
 def _ideal_share(result, variant):
     if result.ideal_ms and variant.quartiles:
         return result.ideal_ms / variant.quartiles[1] * 100
@@ -44,7 +48,7 @@ _COLUMNS = (
     _Column('25 %', _quartile(0)),
     _Column('75 %', _quartile(2)),
     _Column('time / {0.reference}', BenchmarkResult.ratio, '{:.3f}'),
-    _Column('{0.unit} / s', BenchmarkResult.throughput),
+    _Column('images / s', _throughput),
     _Column('forward ms', _phase('forward')),
     _Column('backward ms', _phase('backward')),
     _Column('optimiser ms', _phase('optimiser')),
@@ -67,22 +71,17 @@ def _text(value: float, form: str) -> str:
 def result_table(result: BenchmarkResult) -> Table:
     """Make a table with a row for each variant.
 
-    Args:
-        result: What was measured.
-
-    Returns:
-        The table; a column without any value is left out.
+    A column without any value is left out.
     """
     rows = [{'variant': v.name} for v in result.variants]
-    columns = ['variant']
     for column in _COLUMNS:
-        values = [column.value(result, v) for v in result.variants]
         title = column.title.format(result)
-        if any(value is not None for value in values):
-            columns.append(title)
-        for row, value in zip(rows, values):
+        for row, variant in zip(rows, result.variants):
+            value = column.value(result, variant)
             if value is not None:
                 row[title] = _text(value, column.form)
+    titles = ['variant', *(c.title.format(result) for c in _COLUMNS)]
+    columns = [t for t in titles if any(t in row for row in rows)]
     return Table(rows, result.case['name'], columns)
 
 

@@ -10,8 +10,6 @@ import numpy as np
 from .roofline import Roofline
 from .saved import Saved
 
-__all__ = ['BenchmarkResult', 'VariantResult']
-
 
 @dataclass
 class VariantResult:
@@ -71,8 +69,6 @@ class BenchmarkResult:
 
     Attributes:
         case: From :meth:`.cases.Case.describe`.
-        unit: What throughput counts.
-        units: So many of them are in a step.
         reference: The variant that the others are compared with.
         variants: Their results.
         environment: Versions, device, threads, operators.
@@ -83,8 +79,6 @@ class BenchmarkResult:
     """
 
     case: Dict
-    unit: str
-    units: int
     reference: str
     variants: List[VariantResult]
     environment: Dict
@@ -100,30 +94,21 @@ class BenchmarkResult:
     def ratio(self, variant: VariantResult) -> Optional[float]:
         """Compare a variant with the reference, round by round.
 
-        Both were timed in each round, so that what slows a round down slows
-        both.
+        What slows a round down slows both.
 
         Args:
             variant: One of :attr:`variants`.
 
         Returns:
-            The median ratio of their times; None if one of them was not
-            measured.
+            The median ratio of their times; None if one has none.
         """
         pairs = list(zip(variant.times, self[self.reference].times))
         return float(np.median([a / b for a, b in pairs])) if pairs else None
 
-    def throughput(self, variant: VariantResult) -> Optional[float]:
-        """Units a second at the median time, without the optimiser."""
-        if not variant.quartiles:
-            return None
-        return self.units / variant.quartiles[1] * 1e3
-
     def saved_per_channel(self, variant: VariantResult) -> Optional[float]:
-        """Saved bytes of activations per token, channel and layer.
+        """Saved bytes of activations per token, channel and layer, or None.
 
-        It is None in inference and for a detector, which has other parts
-        than layers.
+        A detector has other parts than layers.
         """
         if variant.saved is None or self.case['level'] == 'detector':
             return None
@@ -139,11 +124,7 @@ class BenchmarkResult:
         return self.flops / self.roofline.best_tflops / 1e9
 
     def save(self, path: Path) -> None:
-        """Write everything, raw samples included, to a JSON file.
-
-        Args:
-            path: The file; its folder is made.
-        """
+        """Write everything to a JSON file, whose folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1) + '\n')
 

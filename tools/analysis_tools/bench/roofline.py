@@ -1,28 +1,17 @@
-"""How fast the device multiplies and copies, and the work of a step."""
+"""How fast the device multiplies and copies."""
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Dict
+from typing import Dict
 
 import torch
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    sdpa_backward_flop_count,
-    sdpa_flop_count,
-)
 
 from halvit_mm.apis.timing import time_in_turns
 from halvit_mm.ops.fallback.products import product_dtype
 
 from .cases import Case
 
-__all__ = ['Roofline', 'count_flops', 'measure_roofline']
-
 _COPY_BYTES = {'cpu': 64 << 20, 'cuda': 512 << 20}
-_CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_CPU_ATTENTION_BACKWARD = (
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-)
 
 
 @dataclass
@@ -83,32 +72,3 @@ def measure_roofline(case: Case) -> Roofline:
         for (m, n, k), took in seconds.items()
     }
     return Roofline(tflops, 2 * size / copy / 1e9, str(dtype).split('.')[-1])
-
-
-def count_flops(step: Callable[[], object]) -> int:
-    """Count the operations of matrix products, attention and convolutions.
-
-    Args:
-        step: Called once. It must not be compiled: compiled code hides its
-            operators from the counter.
-
-    Returns:
-        The operations, two per multiply-add.
-    """
-
-    def attention(q, k, v, *args, out_shape=None, **kwargs) -> int:
-        return sdpa_flop_count(q, k, v)
-
-    def attention_backward(g, q, k, v, *args, out_shape=None, **kwargs) -> int:
-        return sdpa_backward_flop_count(g, q, k, v)
-
-    counter = FlopCounterMode(
-        display=False,
-        custom_mapping={
-            _CPU_ATTENTION: attention,
-            _CPU_ATTENTION_BACKWARD: attention_backward,
-        },
-    )
-    with counter:
-        step()
-    return counter.get_total_flops()

@@ -11,17 +11,16 @@ from typing import Callable, Dict, Optional, Sequence
 import torch
 
 from halvit_mm import ops
+from halvit_mm.apis.model_info import flop_counter
 from halvit_mm.apis.timing import device_name, round_robin
 from halvit_mm.version import __version__
 
 from .cases import Case
 from .result import BenchmarkResult, VariantResult
-from .roofline import count_flops, measure_roofline
+from .roofline import measure_roofline
 from .saved import saved_bytes
 from .steps import Step
 from .variants import VARIANTS, choose_variants, make_step, why_not
-
-__all__ = ['run_benchmark']
 
 _WARM_UP = 2  # steps after the first
 
@@ -83,8 +82,6 @@ def run_benchmark(
     log(f'{rounds} rounds done')
     return BenchmarkResult(
         case=case.describe(),
-        unit=case.unit,
-        units=case.units,
         reference=reference,
         variants=list(results.values()),
         environment=_environment(case),
@@ -141,18 +138,26 @@ def _count(steps: Dict[str, Step]) -> Optional[int]:
     for name, step in steps.items():
         variant = VARIANTS[name]
         if not (variant.is_compiled or variant.cuda_only):
-            flops = count_flops(step)
+            with flop_counter() as counter:
+                step()
             step.zero_grad()
-            return flops
+            return counter.get_total_flops()
     return None
 
 
 def _environment(case: Case) -> Dict:
     """Versions and settings on which times depend."""
     is_cuda = case.device_type == 'cuda'
+    commit = subprocess.run(  # by a shell: there may be no git
+        'git describe --always --dirty --abbrev=40',
+        cwd=Path(__file__).parent,
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
     return dict(
         halvit_mm=__version__,
-        commit=_commit(),
+        commit=commit.stdout.strip() or None,
         device=device_name(case.device),
         python=platform.python_version(),
         torch=torch.__version__,
@@ -163,15 +168,3 @@ def _environment(case: Case) -> Dict:
         operators=ops.backend() if is_cuda else 'fallback',
         operators_reason=ops.backend_reason() if is_cuda else 'on a CPU',
     )
-
-
-def _commit() -> Optional[str]:
-    """Name the commit of the repository that this file is in."""
-    command = ['git', 'describe', '--always', '--dirty', '--abbrev=40']
-    try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True
-        )
-    except FileNotFoundError:  # no git
-        return None
-    return result.stdout.strip() or None

@@ -6,8 +6,6 @@ from typing import Callable, Dict, Tuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Saved', 'saved_bytes']
-
 
 @dataclass
 class Saved:

@@ -10,8 +10,6 @@ from halvit_mm.apis.timing import Clock
 
 from .cases import Case
 
-__all__ = ['Step']
-
 
 class Step:
     """A forward pass and, in training, a backward pass and an optimiser's.
@@ -44,14 +42,11 @@ class Step:
     def __call__(
         self, mark: Callable[[Hashable], None] = lambda phase: None
     ) -> Tuple[Tensor, ...]:
-        """Run the step.
+        """Run the step and return the outputs of the forward pass.
 
         Args:
             mark: Called with the name of each phase that begins, and with
                 None at the end.
-
-        Returns:
-            The outputs of the forward pass.
         """
         torch.manual_seed(0)  # detectors sample
         self.zero_grad()
@@ -72,9 +67,6 @@ class Step:
     def time(self, repeats: int = 1) -> Dict[str, float]:
         """Run the step some times and drop the gradients.
 
-        Args:
-            repeats: Number of steps.
-
         Returns:
             Phase -> milliseconds of a step, on average.
         """
@@ -87,13 +79,13 @@ class Step:
 
     def forward(self) -> Tuple[Tensor, ...]:
         """Run the forward pass, with a graph in training."""
-        training = self.case.mode == 'train'
-        with (
-            self.context(),
-            torch.set_grad_enabled(training),
-            self.case.autocast(),
-        ):
-            return self.case.forward(self.module, self.inputs)
+        case = self.case
+        autocast = torch.autocast(
+            case.device_type, case.torch_dtype, case.dtype != 'fp32'
+        )
+        training = torch.set_grad_enabled(case.mode == 'train')
+        with self.context(), training, autocast:
+            return case.forward(self.module, self.inputs)
 
     def zero_grad(self) -> None:
         """Drop the gradients of parameters and inputs."""

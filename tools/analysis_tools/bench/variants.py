@@ -2,20 +2,18 @@
 
 from contextlib import nullcontext
 from functools import partial
-from typing import Callable, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from halvit_mm import ops
 from halvit_mm.engine import GraphedForward
-from halvit_mm.models.layers import prepare
+from halvit_mm.models.layers import pack_weights
 
 from .cases import Case
 from .hoisted import HoistedEncoderLayer
 from .steps import Step
-
-__all__ = ['VARIANTS', 'choose_variants', 'make_step', 'why_not']
 
 _TIED = ('layer', 'backbone', 'detector')
 _FIPS = ('fips',)
@@ -36,6 +34,7 @@ class Variant(NamedTuple):
         inference_only: Whether it has no gradients.
         cuda_only: Whether it needs a GPU.
         act: The form of the GELU that it needs; empty for any.
+        build: Further arguments for :meth:`Case.build`.
     """
 
     what: str
@@ -48,11 +47,12 @@ class Variant(NamedTuple):
     inference_only: bool = False
     cuda_only: bool = False
     act: str = ''
+    build: Dict = {}
 
 
 def choose_variants(
     level: str, names: Optional[Sequence[str]] = None
-) -> Tuple[str, ...]:
+) -> List[str]:
     """Check which variants are asked for.
 
     Args:
@@ -65,28 +65,20 @@ def choose_variants(
     Raises:
         ValueError: If a variant is unknown or the level does not have it.
     """
-    known = [name for name, v in VARIANTS.items() if level in v.levels]
+    known = {name: v for name, v in VARIANTS.items() if level in v.levels}
     if names is None:
-        return tuple(name for name in known if VARIANTS[name].by_default)
+        return [name for name, v in known.items() if v.by_default]
     for name in names:
         if name not in known:
             raise ValueError(
                 f'variant {name!r} does not exist for a {level}: choose from '
-                f'{known}'
+                f'{list(known)}'
             )
-    return tuple(dict.fromkeys(names))
+    return list(dict.fromkeys(names))
 
 
 def why_not(name: str, case: Case) -> str:
-    """Say why a variant cannot run a case.
-
-    Args:
-        name: Of the variant.
-        case: What is to be computed.
-
-    Returns:
-        The reason; empty if it can run.
-    """
+    """Say why a variant cannot run a case; the reason is empty if it can."""
     variant = VARIANTS[name]
     if variant.inference_only and case.mode == 'train':
         return 'for inference only'
@@ -98,9 +90,7 @@ def why_not(name: str, case: Case) -> str:
 
 
 def make_step(
-    name: str,
-    case: Case,
-    compile_backend: str = 'inductor',
+    name: str, case: Case, compile_backend: str = 'inductor'
 ) -> Step:
     """Build a variant; all tied ones have the same weights.
 
@@ -114,13 +104,10 @@ def make_step(
     """
     variant = VARIANTS[name]
     torch.manual_seed(0)
-    if name == 'hoisted':
-        module = case.build(True, layer_cls=HoistedEncoderLayer)
-    else:
-        module = case.build(variant.tied)
+    module = case.build(variant.tied, **variant.build)
     if variant.is_compiled:
-        encoder, _ = case.encoder(module)
         mode = 'max-autotune' if name == 'compile-max' else None
+        encoder = module.get_submodule(case.encoder)
         encoder.compile(backend=compile_backend, mode=mode)
     if variant.change:
         module = variant.change(case, module)
@@ -139,22 +126,17 @@ class _Graphed(nn.Module):
         return self.graphed(*inputs)
 
 
-def _prepare(case: Case, module: nn.Module) -> nn.Module:
-    prepare(module, case.torch_dtype)
+def _pack(case: Case, module: nn.Module) -> nn.Module:
+    pack_weights(module, case.torch_dtype)
     return module
 
 
-def _compress(
-    case: Case, module: nn.Module, execution: Optional[str] = None
-) -> nn.Module:
-    return case.compress(module, execution)
-
-
 def _graph(case: Case, module: nn.Module) -> nn.Module:
-    encoder, name = case.encoder(_prepare(case, module))
-    if name is None:
-        return _Graphed(encoder).eval()
-    setattr(module, name, _Graphed(encoder).eval())
+    encoder = _pack(case, module).get_submodule(case.encoder)
+    graphed = _Graphed(encoder).eval()
+    if not case.encoder:
+        return graphed
+    setattr(module, case.encoder, graphed)
     return module
 
 
@@ -162,7 +144,9 @@ VARIANTS = {
     'untied': Variant('six matrices a layer', tied=False, context=nullcontext),
     'naive': Variant('F.linear with W and W.t(), casts left to autocast'),
     'hoisted': Variant(
-        'as naive, but each tensor is cast once', levels=('layer',)
+        'as naive, but each tensor is cast once',
+        levels=('layer',),
+        build=dict(layer_cls=HoistedEncoderLayer),
     ),
     'compile': Variant('torch.compile of naive', is_compiled=True),
     'compile-max': Variant(
@@ -189,7 +173,7 @@ VARIANTS = {
     'prepared': Variant(
         'the operators, weights cast and packed before',
         context=ops.use,
-        change=_prepare,
+        change=_pack,
         inference_only=True,
     ),
     'graph': Variant(
@@ -206,14 +190,14 @@ VARIANTS = {
         'products of base and factor in every step, as in training; in '
         'inference they are kept',
         context=nullcontext,
-        change=_compress,
+        change=lambda case, module: case.compress(module),
         levels=_FIPS,
     ),
     **{
         execution: Variant(
             what,
             context=nullcontext,
-            change=partial(_compress, execution=execution),
+            change=lambda case, module, e=execution: case.compress(module, e),
             levels=_FIPS,
             inference_only=True,
         )

@@ -10,8 +10,6 @@ from .plan import ROOT, Study
 from .report import study_table, write_study
 from .runner import run_study
 
-__all__ = ['main']
-
 
 def parse_args(description: str) -> argparse.Namespace:
     """Read the command line.

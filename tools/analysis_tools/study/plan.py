@@ -10,8 +10,6 @@ from mmengine.config import Config
 
 from halvit_mm.apis import load_config
 
-__all__ = ['ORIGINAL', 'ROOT', 'Run', 'Study']
-
 #: The repository: files and commands of a study are named from here.
 ROOT = Path(__file__).resolve().parents[3]
 #: In a study of compression, the variant that is not compressed.

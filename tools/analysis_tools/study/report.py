@@ -11,8 +11,6 @@ from halvit_mm.apis.table import Table
 
 from .plan import ORIGINAL, ROOT, Study
 
-__all__ = ['draw_study', 'study_table', 'write_study']
-
 
 def _groups(results: List[Dict], *keys: str) -> Dict[tuple, List[Dict]]:
     """Group results that have the same values, in order of occurrence."""

@@ -17,8 +17,6 @@ from halvit_mm.apis.model_info import (
 )
 from halvit_mm.apis.timing import device_name, time_in_turns
 
-__all__ = ['Entry', 'Point', 'Zoo', 'load_zoo', 'measure_zoo']
-
 #: Name, millions of parameters and top-1 accuracy.
 Point = Tuple[str, float, float]
 

@@ -6,8 +6,6 @@ import matplotlib.pyplot as plt
 
 from .models import Point
 
-__all__ = ['draw_zoo']
-
 
 def draw_zoo(
     methods: List[Point], others: List[Point], ours: List[Point], path: str

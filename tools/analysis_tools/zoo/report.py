@@ -10,8 +10,6 @@ from halvit_mm.apis.table import Table
 
 from .models import Entry, Point, Zoo
 
-__all__ = ['write_metafile', 'write_page', 'zoo_points']
-
 _TEMPLATE = Path(__file__).resolve().parents[3] / 'docs/templates/model_zoo.md'
 # data set -> task -> our name of a score -> OpenMMLab's
 _METRICS = {

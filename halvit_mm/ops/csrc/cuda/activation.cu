@@ -1,7 +1,7 @@
-// GELU of the hidden units (erf or tanh form) or the identity, times a gain.
+// GELU of the hidden units (erf or tanh form), times a fixed sign.
 //
 // A warp covers 256 columns of a row, a block 8 rows at a time, and walks down
-// the rows; so a thread's columns, gains and column sums stay in registers.
+// the rows; so a thread's columns, signs and column sums stay in registers.
 #include "device.cuh"
 
 namespace halvit {
@@ -16,9 +16,7 @@ __device__ inline float fast_tanh(float z) {
 
 template <Activation kAct>
 __device__ inline float activate(float u) {
-  if constexpr (kAct == Activation::kIdentity) {
-    return u;
-  } else if constexpr (kAct == Activation::kGelu) {
+  if constexpr (kAct == Activation::kGelu) {
     return 0.5f * u * (1.f + erff(u * 0.70710678118654752f));
   } else {
     const float inner = 0.79788456080286536f * (u + 0.044715f * u * u * u);
@@ -29,10 +27,7 @@ __device__ inline float activate(float u) {
 // The value and the derivative of the activation.
 template <Activation kAct>
 __device__ inline float activate(float u, float& slope) {
-  if constexpr (kAct == Activation::kIdentity) {
-    slope = 1.f;
-    return u;
-  } else if constexpr (kAct == Activation::kGelu) {
+  if constexpr (kAct == Activation::kGelu) {
     const float cdf = 0.5f * (1.f + erff(u * 0.70710678118654752f));
     slope = cdf + u * 0.39894228040143268f * __expf(-0.5f * u * u);
     return u * cdf;
@@ -46,12 +41,9 @@ __device__ inline float activate(float u, float& slope) {
   }
 }
 
-__device__ inline void load_gain(ConstView gain, bool is_signed, int64_t col,
-                                 int64_t cols, float (&out)[8]) {
-  if (gain.data) {
-    load(gain, col, out);
-    return;
-  }
+// Half the columns may be a multiple of 4 only: a sign for each.
+__device__ inline void set_signs(bool is_signed, int64_t col, int64_t cols,
+                                 float (&out)[8]) {
 #pragma unroll
   for (int i = 0; i < kVec; ++i) {
     out[i] = is_signed && 2 * (col + i) >= cols ? -1.f : 1.f;
@@ -66,8 +58,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t col =
       (static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.x % 32) * kVec;
   if (col >= p.cols) return;
-  float gain[8];
-  load_gain(p.gain, p.is_signed, col, p.cols, gain);
+  float sign[8];
+  set_signs(p.is_signed, col, p.cols, sign);
   const int64_t step = static_cast<int64_t>(gridDim.y) * kWarps;
   int64_t first = static_cast<int64_t>(blockIdx.y) * kWarps + threadIdx.x / 32;
   for (; first < p.rows; first += kUnroll * step) {
@@ -84,7 +76,7 @@ __global__ void __launch_bounds__(kThreads)
       float x[8];
       unpack(raw[i], kDtype, x);
 #pragma unroll
-      for (int j = 0; j < kVec; ++j) x[j] = gain[j] * activate<kAct>(x[j]);
+      for (int j = 0; j < kVec; ++j) x[j] = sign[j] * activate<kAct>(x[j]);
       store(h, row * p.stride + col, x);
     }
   }
@@ -97,11 +89,11 @@ __global__ void __launch_bounds__(kThreads)
   const View h{p.h.data, kDtype}, du{p.du.data, kDtype};
   const int64_t first_col = static_cast<int64_t>(blockIdx.x) * kWarpCols;
   const int64_t col = first_col + threadIdx.x % 32 * kVec;
-  float gain[8], sum_bias[8] = {}, sum_gain[8] = {};
+  float sign[8], sum_bias[8] = {};
   const int64_t step = static_cast<int64_t>(gridDim.y) * kWarps;
   int64_t first = static_cast<int64_t>(blockIdx.y) * kWarps + threadIdx.x / 32;
   if (col < p.cols) {
-    load_gain(p.gain, p.is_signed, col, p.cols, gain);
+    set_signs(p.is_signed, col, p.cols, sign);
   } else {
     first = p.rows;  // no rows, but the block's sums need every thread
   }
@@ -125,19 +117,18 @@ __global__ void __launch_bounds__(kThreads)
       for (int j = 0; j < kVec; ++j) {
         float slope;
         const float value = activate<kAct>(x[j], slope);
-        sum_gain[j] += grad[j] * value;
-        grad[j] *= gain[j] * slope;
+        grad[j] *= sign[j] * slope;
         sum_bias[j] += grad[j];
-        x[j] = gain[j] * value;
+        x[j] = sign[j] * value;
       }
       if (p.du.data) store(du, row * p.stride + col, grad);
       if (p.h.data) store(h, row * p.stride + col, x);
     }
   }
-  const int64_t at = blockIdx.y * p.cols + first_col;
-  const int64_t limit = p.cols - first_col;
-  if (p.partial_bias) write_block_sums(sum_bias, p.partial_bias + at, limit);
-  if (p.partial_gain) write_block_sums(sum_gain, p.partial_gain + at, limit);
+  if (p.partial_bias) {
+    write_block_sums(sum_bias, p.partial_bias + blockIdx.y * p.cols + first_col,
+                     p.cols - first_col);
+  }
 }
 
 // Blocks below each other: enough to fill the processors `waves` times.
@@ -150,10 +141,8 @@ int64_t blocks_down(int64_t rows, int64_t cols, int waves) {
 
 template <Dtype kDtype>
 void launch_forward(const ActivationForward& p, dim3 grid, Stream stream) {
-  auto* kernel = activation_kernel<Activation::kIdentity, kDtype>;
-  if (p.activation == Activation::kGelu) {
-    kernel = activation_kernel<Activation::kGelu, kDtype>;
-  } else if (p.activation == Activation::kGeluTanh) {
+  auto* kernel = activation_kernel<Activation::kGelu, kDtype>;
+  if (p.activation == Activation::kGeluTanh) {
     kernel = activation_kernel<Activation::kGeluTanh, kDtype>;
   }
   HALVIT_LAUNCH(kernel, grid, dim3(kThreads), stream, p);
@@ -161,10 +150,8 @@ void launch_forward(const ActivationForward& p, dim3 grid, Stream stream) {
 
 template <Dtype kDtype>
 void launch_backward(const ActivationBackward& p, dim3 grid, Stream stream) {
-  auto* kernel = activation_backward_kernel<Activation::kIdentity, kDtype>;
-  if (p.activation == Activation::kGelu) {
-    kernel = activation_backward_kernel<Activation::kGelu, kDtype>;
-  } else if (p.activation == Activation::kGeluTanh) {
+  auto* kernel = activation_backward_kernel<Activation::kGelu, kDtype>;
+  if (p.activation == Activation::kGeluTanh) {
     kernel = activation_backward_kernel<Activation::kGeluTanh, kDtype>;
   }
   HALVIT_LAUNCH(kernel, grid, dim3(kThreads), stream, p);
