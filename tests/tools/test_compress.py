@@ -14,7 +14,6 @@ from halvit_mm.apis import load_config, training
 from halvit_mm.apis import test as evaluate
 from halvit_mm.apis.compress import (
     calibration_batches,
-    compress_checkpoint,
     compressed_config,
     estimate,
     load_original,
@@ -192,18 +191,25 @@ def test_a_checkpoint_without_its_head_is_refused(setting, tmp_path):
         load_original(cfg, str(tmp_path / 'headless.pth'))
 
 
-def test_what_cannot_be_met_is_said_before_anything_takes_time(
-    setting, tmp_path
-):
-    checkpoint, _, folder = setting
-    cfg = load_config(str(CONFIG), {**OPTIONS, 'data_root': 'nowhere'})
-    for options, message in (
-        (dict(budget=0.001), 'cannot be met.* reach'),
-        (dict(groups=['nothing']), 'no module matches'),
+def config_of(setting, **options):
+    """The config of the tiny classifier with its data."""
+    options = {**OPTIONS, 'data_root': str(setting[2] / 'data'), **options}
+    return load_config(str(CONFIG), options)
+
+
+def test_what_is_compressed_already_is_refused(compressed, setting, tmp_path):
+    out, _ = compressed
+    path = out / 'compressed.safetensors'
+    trained = tmp_path / 'trained.pth'
+    torch.save(dict(state_dict=read_compressed(path).state_dict), trained)
+    original = config_of(setting)
+    for cfg, checkpoint in (
+        (original, path),
+        (original, trained),
+        (load_config(str(out / 'config.py')), path),
     ):
-        config = FiPSConfig.from_mapping(cfg.fips, **options)
-        with pytest.raises(ValueError, match=message):
-            compress_checkpoint(cfg, str(checkpoint), config, tmp_path)
+        with pytest.raises(ValueError, match='is compressed already: take'):
+            load_original(cfg, str(checkpoint))
 
 
 def test_parameters_are_counted_without_what_is_pruned(compressed):
@@ -248,8 +254,7 @@ def test_executions_score_the_same(
 
 
 def test_a_wrapped_training_set(setting):
-    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
-    cfg = load_config(str(CONFIG), options)
+    cfg = config_of(setting)
     model = build_model(cfg)
     expected = calibration_batches(cfg, model, 2, 8, seed=0)[1]
     cfg.train_dataloader.dataset = dict(
@@ -261,8 +266,7 @@ def test_a_wrapped_training_set(setting):
 
 
 def test_estimate(setting):
-    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
-    cfg = load_config(str(CONFIG), options)
+    cfg = config_of(setting)
     model = build_model(cfg)
     batches = calibration_batches(cfg, model, 2, 8, seed=0)
     original = model.backbone
@@ -303,8 +307,7 @@ def test_a_backbone_of_the_host(setting, tmp_path):
 
 
 def test_calibration_images_are_balanced(setting):
-    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
-    cfg = load_config(str(CONFIG), options)
+    cfg = config_of(setting)
     model = build_model(cfg)
     first, second = calibration_batches(cfg, model, 2, 8, seed=0)
     assert first.shape == (8, 3, 32, 32)

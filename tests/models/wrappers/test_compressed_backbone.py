@@ -103,7 +103,7 @@ def test_layer_wise_rates(frozen_stages, tmp_path):
     )
     rates = {
         group['param_name'].removeprefix('backbone.inner.'): group['lr']
-        for group in wrapper.param_groups
+        for group in wrapper.optimizer.param_groups
     }
     # depths: stem 0, layers 1 to 3, what follows 4
     assert rates['shared_bases.group1.weight'] == 0.5
