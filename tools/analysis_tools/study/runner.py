@@ -70,18 +70,10 @@ def run_study(
         if run.key in done
     ]
     after(results)
-    stop = Event()  # after an error nothing new is started
 
-    def begin(number: int, run: Run) -> Optional[Run]:
-        if stop.is_set():
-            return None
-        log(f'[{number}/{len(keys)}] {run.title}')
-        try:
-            run_commands(run, study, work_dir / run.folder, jobs)
-        except BaseException:
-            stop.set()
-            raise
-        return run
+    def begin(run: Run) -> None:
+        log(f'[{keys.index(run.key) + 1}/{len(keys)}] {run.title}')
+        run_commands(run, study, work_dir / run.folder, jobs)
 
     def keep(run: Run) -> None:
         result = read_result(run, study, work_dir / run.folder, jobs)
@@ -91,17 +83,40 @@ def run_study(
         path.write_text(text + '\n')
         after(results)
 
-    errors = []
+    chosen = only or variants
+    todo = [r for r in study.runs if r.key not in done and r.variant in chosen]
+    _run_in_threads(todo, begin, keep, jobs)
+    return results
+
+
+def _run_in_threads(
+    runs: Sequence[Run],
+    begin: Callable[[Run], None],
+    keep: Callable[[Run], None],
+    jobs: int,
+) -> None:
+    """Begin runs in threads, and keep each that is done in this one.
+
+    After an error nothing new is begun; what runs is finished and kept.
+    """
+    stop, errors = Event(), []
+
+    def attempt(run: Run) -> Optional[Run]:
+        if stop.is_set():
+            return None
+        try:
+            begin(run)
+        except BaseException:
+            stop.set()
+            raise
+        return run
+
     with ThreadPoolExecutor(jobs) as pool:
-        started = [
-            pool.submit(begin, number, run)
-            for number, run in enumerate(study.runs, 1)
-            if run.key not in done and run.variant in (only or variants)
-        ]
+        started = [pool.submit(attempt, run) for run in runs]
         try:
             for future in as_completed(started):
                 if error := future.exception():
-                    errors.append(error)  # the others are kept first
+                    errors.append(error)
                 elif run := future.result():
                     keep(run)
         except BaseException:
@@ -109,16 +124,10 @@ def run_study(
             raise
     if errors:
         raise errors[0]
-    return results
 
 
 def commands(run: Run, study: Study, folder: Path) -> List[List[str]]:
-    """The command lines of a run.
-
-    Args:
-        run: A run of the study.
-        study: Names the checkpoint that is compressed.
-        folder: The run's folder, with its config in ``settings.py``.
+    """List the commands of a run, which read ``settings.py`` in its folder.
 
     Returns:
         For each command the script below ``tools`` and its arguments.
@@ -137,13 +146,10 @@ def commands(run: Run, study: Study, folder: Path) -> List[List[str]]:
 
 
 def run_commands(run: Run, study: Study, folder: Path, jobs: int) -> None:
-    """Run the commands of a run that have not been run in its folder.
+    """Run those commands of a run that are not done in its folder.
 
-    Args:
-        run: A run of the study.
-        study: The study.
-        folder: Where the run works; it may have been interrupted there.
-        jobs: Runs at a time.
+    ``state.json`` there holds how many are done, and the seconds of all
+    attempts.
 
     Raises:
         RuntimeError: If a command fails.
@@ -199,12 +205,6 @@ def _settings(run: Run, study: Study):
 
 def read_result(run: Run, study: Study, folder: Path, jobs: int = 1) -> Dict:
     """Read what the commands of a run left in its folder.
-
-    Args:
-        run: A run that is done.
-        study: The study.
-        folder: The run's folder.
-        jobs: Runs at a time.
 
     Returns:
         Variant, seed, key, seconds of all attempts, device and the measures:
