@@ -15,7 +15,12 @@ from halvit_mm.apis import training
 from halvit_mm.apis.compress import load_original, save_dense
 from halvit_mm.apis.model_info import build_model
 from halvit_mm.checkpoint import files, load_weights, read_header
-from halvit_mm.compression import prepare, read_compressed, save_compressed
+from halvit_mm.compression import (
+    FiPSConfig,
+    prepare,
+    read_compressed,
+    save_compressed,
+)
 from tests.helpers import ARCH, randomise
 from tests.tools.conftest import ROOT
 
@@ -45,8 +50,9 @@ def saved(path, **kwargs):
 def compressed(tmp_path):
     """Config and file of a compressed classifier."""
     model = randomise(build_model(config(VIT)))
-    parts = prepare(model.backbone, [r'layers\.\d\.ffn'], 0.5, 0.5)
-    structures = [p.structure.with_prefix('backbone.inner.') for p in parts]
+    fips = FiPSConfig(r'layers\.\d\.ffn', budget=0.5, sparsity=0.5)
+    parts = prepare(model.backbone, fips).structures
+    structures = [part.with_prefix('backbone.inner.') for part in parts]
     inner, model.backbone = model.backbone, torch.nn.Module()
     model.backbone.inner = inner
     path = str(tmp_path / 'compressed.safetensors')

@@ -8,35 +8,37 @@ import sys
 from pathlib import Path
 
 from halvit_mm.compression import (
-    Calibration,
+    FiPSConfig,
     calibrate,
-    passes_of,
     prepare,
     save_compressed,
 )
 from tests.compression.models import GROUPS, Net, batches
 
-SETTINGS = Calibration(
-    epochs=10, lr=3e-3, sparsity=0.5, interval=3, save_interval=2
+CONFIG = FiPSConfig(
+    GROUPS,
+    budget=0.6,
+    sparsity=0.5,
+    epochs=10,
+    lr=3e-3,
+    interval=3,
+    save_interval=2,
 )
 
 
 def main(folder: str, out: str):
     original = Net()
-    model = copy.deepcopy(original)
-    parts = prepare(model, GROUPS, 0.6, SETTINGS.sparsity)
+    compression = prepare(copy.deepcopy(original), CONFIG)
     calibrate(
-        model,
         original,
-        passes_of(original, GROUPS, SETTINGS.prune_scope),
+        compression,
         batches(),
-        SETTINGS,
         Path(folder),
         lambda progress: print(
             progress.passes_done, progress.step, flush=True
         ),
     )
-    save_compressed(model, [part.structure for part in parts], Path(out))
+    save_compressed(compression.model, compression.structures, Path(out))
 
 
 if __name__ == '__main__':

@@ -8,13 +8,12 @@ from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch.testing import assert_close
 
 from halvit_mm.compression import (
-    Calibration,
+    FiPSConfig,
     attach_structure,
     calibrate,
     convert,
     factors,
     load_compressed,
-    passes_of,
     prepare,
     save_compressed,
 )
@@ -78,7 +77,8 @@ def case(request):
 def test_full_rank_without_pruning_is_the_model(case):
     original, groups, square = case
     model = copy.deepcopy(original)
-    for group in prepare(model, groups, 1.0, 0.0, square, rank=64):
+    config = FiPSConfig(groups, sparsity=0.0, square=square, rank=64)
+    for group in prepare(model, config).decompositions:
         assert group.svd_error < 1e-6
     expected = original(IMAGES[0])[-1]
     assert_close(model(IMAGES[0])[-1], expected, rtol=1e-5, atol=1e-5)
@@ -92,11 +92,11 @@ def test_full_rank_without_pruning_is_the_model(case):
 def test_exact_factors_leave_no_error(case, tmp_path):
     """What a unit is to give is what it gives."""
     original, groups, square = case
-    model = copy.deepcopy(original)
-    prepare(model, groups, 1.0, 0.0, square, rank=64)
-    settings = Calibration(epochs=0, method='dense', sparsity=0.0)
-    passes = passes_of(original, groups, 'group', square)
-    errors = calibrate(model, original, passes, IMAGES, settings, tmp_path)
+    config = FiPSConfig(
+        groups, square=square, rank=64, epochs=0, method='dense'
+    )
+    compression = prepare(copy.deepcopy(original), config)
+    errors = calibrate(original, compression, IMAGES, tmp_path)
     assert len(errors) >= 3
     assert all(e.before == e.after < 1e-9 for e in errors)
 
@@ -105,29 +105,32 @@ def test_a_unit_with_keyword_arguments_is_refused(tmp_path):
     """The host adds the residual inside: that is no target."""
     original = build(VisionTransformer)
     original.eval()
-    model = copy.deepcopy(original)
-    groups = [r'layers\.\d\.ffn']
-    prepare(model, groups, 0.5, 0.5)
-    passes = passes_of(original, groups, 'group')
+    config = FiPSConfig(r'layers\.\d\.ffn', budget=0.5, sparsity=0.5)
+    compression = prepare(copy.deepcopy(original), config)
     with pytest.raises(ValueError, match=r"\['identity'\].*0\.ffn\.layers"):
-        calibrate(model, original, passes, IMAGES, Calibration(), tmp_path)
+        calibrate(original, compression, IMAGES, tmp_path)
 
 
 def test_calibrated_and_stored(case, tmp_path):
     original, groups, square = case
     model = copy.deepcopy(original)
-    parts = prepare(model, groups, 0.5, 0.5, square)
-    settings = Calibration(epochs=10, lr=0.02, sparsity=0.5, interval=3)
-    passes = passes_of(original, groups, 'group', square)
-    errors = calibrate(
-        model, original, passes, IMAGES, settings, tmp_path / 'states'
+    config = FiPSConfig(
+        groups,
+        budget=0.5,
+        sparsity=0.5,
+        square=square,
+        epochs=10,
+        lr=0.02,
+        interval=3,
     )
+    compression = prepare(model, config)
+    errors = calibrate(original, compression, IMAGES, tmp_path / 'states')
     before, after = (
         sum(getattr(error, key) for error in errors)
         for key in ('before', 'after')
     )
     assert after < 0.8 * before
-    structures = [part.structure for part in parts]
+    structures = compression.structures
     path = tmp_path / 'c.safetensors'
     save_compressed(model, structures, path)
     twin = copy.deepcopy(original)
@@ -142,9 +145,10 @@ def test_both_uses_of_a_tied_matrix_train_one_factor():
     """Its gradient is the sum over the uses, as an untied twin tells."""
     torch.manual_seed(0)
     model = randomise(build(HaLViT)).double()
-    (group,) = prepare(model, [r'layers\.1\.ffn'], 0.9, 0.0)
+    config = FiPSConfig(r'layers\.1\.ffn', budget=0.9, sparsity=0.0)
+    compression = prepare(model, config)
     twin = randomise(build(HaLViT)).double()
-    attach_structure(twin, [group.structure])
+    attach_structure(twin, compression.structures)
     twin.load_state_dict(model.state_dict())
     (factor,), (other,) = factors(model), factors(twin)
     x = IMAGES[0].double()

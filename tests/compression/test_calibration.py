@@ -2,6 +2,7 @@
 
 import copy
 import errno
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,38 +10,41 @@ from torch.testing import assert_close
 
 from halvit_mm.checkpoint import atomic_write
 from halvit_mm.compression import (
-    Calibration,
+    FiPSConfig,
     calibrate,
     factors,
-    passes_of,
+    find_groups,
+    fips,
+    plan_compression,
     prepare,
 )
 from halvit_mm.compression.activations import ActivationStore, capture
 
 from .models import GROUPS, Net, batches
 
-SETTINGS = Calibration(
-    epochs=6, lr=3e-3, sparsity=0.5, interval=4, save_interval=3
+CONFIG = FiPSConfig(
+    GROUPS,
+    budget=0.6,
+    sparsity=0.5,
+    epochs=6,
+    lr=3e-3,
+    interval=4,
+    save_interval=3,
 )
 
 
 def compress(
-    folder,
-    settings=SETTINGS,
-    report=lambda progress: None,
-    data=5,
-    seed=0,
-    key='',
+    folder, config=CONFIG, report=lambda progress: None, data=5, seed=0
 ):
     original = Net(seed)
-    model = copy.deepcopy(original)
-    sparsity = 0 if settings.method == 'dense' else settings.sparsity
-    prepare(model, GROUPS, 0.6, sparsity)
-    passes = passes_of(original, GROUPS, settings.prune_scope)
-    errors = calibrate(
-        model, original, passes, batches(data), settings, folder, report, key
-    )
-    return model, errors
+    compression = prepare(copy.deepcopy(original), config)
+    errors = calibrate(original, compression, batches(data), folder, report)
+    return compression.model, errors
+
+
+def units_of(model):
+    """Names of the units of the first group."""
+    return [u.name for u in plan_compression(model, CONFIG).passes[0]]
 
 
 def energy(model, original, names, data):
@@ -66,8 +70,8 @@ def energy(model, original, names, data):
 @pytest.mark.parametrize('scope', ['model', 'group', 'layer'])
 @pytest.mark.parametrize('method', ['gmp', 'rigl', 'static', 'dense'])
 def test_errors_fall(method, scope, tmp_path):
-    settings = SETTINGS._replace(method=method, prune_scope=scope)
-    model, errors = compress(tmp_path, settings)
+    config = replace(CONFIG, method=method, prune_scope=scope)
+    model, errors = compress(tmp_path, config)
     assert [e.name for e in errors] == [f'blocks.{i}.mlp' for i in range(4)]
     before, after = (
         sum(getattr(e, key) for e in errors) for key in ('before', 'after')
@@ -81,7 +85,7 @@ def test_errors_fall(method, scope, tmp_path):
 def test_error_before_is_that_of_the_pruned_svd(tmp_path):
     _, errors = compress(tmp_path)
     model = Net()
-    prepare(model, GROUPS, 0.6, 0.5)
+    prepare(model, CONFIG)
     for group in (('0', '1'), ('2', '3')):
         found = [f for f in factors(model) if f.name.split('.')[1] in group]
         sizes = torch.cat([f.factor.detach().abs().flatten() for f in found])
@@ -115,7 +119,7 @@ class Killed(BaseException):
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_result(method, scope, at, tmp_path):
-    settings = SETTINGS._replace(method=method, prune_scope=scope)
+    config = replace(CONFIG, method=method, prune_scope=scope)
     calls = []
 
     def kill(progress):
@@ -123,18 +127,18 @@ def test_a_killed_run_goes_on_to_the_same_result(method, scope, at, tmp_path):
         if len(calls) == at:
             raise Killed
 
-    expected, errors = compress(tmp_path / 'whole', settings)
+    expected, errors = compress(tmp_path / 'whole', config)
     with pytest.raises(Killed):
-        compress(tmp_path / 'killed', settings, kill)
+        compress(tmp_path / 'killed', config, kill)
     resumed = []
-    model, again = compress(tmp_path / 'killed', settings, resumed.append)
+    model, again = compress(tmp_path / 'killed', config, resumed.append)
     assert len(resumed) < (30 if scope == 'model' else 60) - at + 4
     assert again == errors
     for name, value in model.state_dict().items():
         assert torch.equal(value, expected.state_dict()[name]), name
     # and a third call has nothing to do
     calls.clear()
-    model, again = compress(tmp_path / 'killed', settings, calls.append)
+    model, again = compress(tmp_path / 'killed', config, calls.append)
     assert not calls and again == errors
     for name, value in model.state_dict().items():
         assert torch.equal(value, expected.state_dict()[name]), name
@@ -143,10 +147,10 @@ def test_a_killed_run_goes_on_to_the_same_result(method, scope, at, tmp_path):
 @pytest.mark.parametrize(
     'other',
     [
-        dict(settings=SETTINGS._replace(lr=1.0)),
+        dict(config=replace(CONFIG, lr=1.0)),
+        dict(config=replace(CONFIG, growth='random')),
         dict(seed=1),
         dict(data=4),
-        dict(key='growth=random'),
     ],
 )
 def test_states_of_others_are_refused(other, tmp_path):
@@ -156,10 +160,8 @@ def test_states_of_others_are_refused(other, tmp_path):
         compress(tmp_path, **other)
 
 
-@pytest.mark.parametrize('change', [dict(epochs=0), dict(end=2.0)])
-def test_the_sparsity_is_reached_whatever_the_schedule(change, tmp_path):
-    settings = SETTINGS._replace(method='gmp', **change)
-    model, errors = compress(tmp_path, settings)
+def test_the_sparsity_is_reached_without_any_step(tmp_path):
+    model, _ = compress(tmp_path, replace(CONFIG, method='gmp', epochs=0))
     for group in ('blocks.0 blocks.1', 'blocks.2 blocks.3'):
         masks = [
             f.weight.mask.flatten()
@@ -174,12 +176,11 @@ def test_frozen_layers_are_calibrated_and_stay_frozen(tmp_path):
     original = Net()
     original.blocks[:2].requires_grad_(False)
     model = copy.deepcopy(original)
-    prepare(model, GROUPS, 0.6, 0.5)
+    compression = prepare(model, CONFIG)
     first, second = model.shared_bases.values()
     assert not first.weight.requires_grad and second.weight.requires_grad
-    passes = passes_of(original, GROUPS, 'group')
     before = copy.deepcopy(model.state_dict())
-    calibrate(model, original, passes, batches(), SETTINGS, tmp_path)
+    calibrate(original, compression, batches(), tmp_path)
     assert not torch.equal(before['shared_bases.group0.weight'], first.weight)
     frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
     assert 'shared_bases.group0.weight' in frozen
@@ -188,7 +189,7 @@ def test_frozen_layers_are_calibrated_and_stay_frozen(tmp_path):
 
 def test_activations_beyond_the_limit_go_to_files(tmp_path):
     original = Net()
-    (units, _) = passes_of(original, GROUPS, 'group')
+    units = units_of(original)
     whole = ActivationStore(tmp_path / 'a', 2**30)
     little = ActivationStore(tmp_path / 'b', 5000)
     for store in (whole, little):
@@ -199,20 +200,20 @@ def test_activations_beyond_the_limit_go_to_files(tmp_path):
     for unit in units:
         for batch in range(5):
             one, other = (
-                store.get(unit.name, batch, torch.device('cpu'))
+                store.get(unit, batch, torch.device('cpu'))
                 for store in (whole, little)
             )
             assert torch.equal(one.output, other.output)
             assert torch.equal(one.args[0], other.args[0])
             assert one.args[1:] == other.args[1:] == (None, (2, 3))
-            assert_close(unit.module(*one.args), one.output)
+            assert_close(original.get_submodule(unit)(*one.args), one.output)
     little.clear()
     assert not list((tmp_path / 'b').iterdir())
 
 
 def test_spilling_changes_nothing(tmp_path):
     one, errors = compress(tmp_path / 'a')
-    two, again = compress(tmp_path / 'b', SETTINGS._replace(memory_limit=0))
+    two, again = compress(tmp_path / 'b', replace(CONFIG, memory_limit=0))
     assert errors == again
     for name, value in one.state_dict().items():
         assert torch.equal(value, two.state_dict()[name])
@@ -221,19 +222,17 @@ def test_spilling_changes_nothing(tmp_path):
 
 def test_activations_that_are_not_finite(tmp_path):
     original = Net()
-    model = copy.deepcopy(original)
-    prepare(model, GROUPS, 0.6, 0.5)
+    compression = prepare(copy.deepcopy(original), CONFIG)
     original.blocks[2].norm.bias.data[0] = torch.nan
-    passes = passes_of(original, GROUPS, 'group')
     with pytest.raises(
         ValueError, match=r'put of blocks\.2\.mlp in batch 0.*not finite'
     ):
-        calibrate(model, original, passes, batches(), SETTINGS, tmp_path)
+        calibrate(original, compression, batches(), tmp_path)
 
 
 def test_units_that_are_not_called_once(tmp_path):
     original = Net()
-    (units, _) = passes_of(original, GROUPS, 'group')
+    units = units_of(original)
     original.blocks[0].mlp.forward = lambda *args: 0
     original.forward = lambda x: x
     store = ActivationStore(tmp_path, 0)
@@ -255,3 +254,63 @@ def test_a_full_disk_keeps_the_last_state(tmp_path, monkeypatch):
             torch.save(dict(step=2), part)
     assert torch.load(path, weights_only=True) == dict(step=1)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        # the first step is fine, what it leads to is not
+        (
+            dict(lr=1e30),
+            r'pass 1, step 2: .*mlp is (inf|nan); fips\.lr=1e\+30',
+        ),
+        (
+            dict(lr=1e30, prune_scope='model', epochs=1),
+            r'pass 1, step 2: .*fips\.lr=1e\+30 is too large$',
+        ),
+        (
+            dict(budget=0.8, sparsity=0.75, tau=1e-20),
+            r'pass 1, step .*fips\.tau=1e-20 is too small',
+        ),
+    ],
+)
+def test_a_calibration_that_diverges(options, message, tmp_path):
+    """It names pass and setting, and leaves no state of what is broken."""
+    config = replace(CONFIG, save_interval=1, **options)
+    with pytest.raises(ValueError, match=message):
+        compress(tmp_path, config)
+    assert not list(tmp_path.rglob('*.*'))
+
+
+def test_the_second_pass_diverges(tmp_path):
+    """What the first one gave is kept, for the same settings only."""
+    original = Net()
+    compression = prepare(copy.deepcopy(original), CONFIG)
+    second = compression.groups[1].targets[0].module
+
+    def spoil(progress):
+        if progress.passes_done == 1:
+            with torch.no_grad():
+                second.bias.fill_(torch.nan)
+
+    with pytest.raises(ValueError, match=r'pass 2, step 2: .*blocks\.2\.mlp'):
+        calibrate(original, compression, batches(), tmp_path, spoil)
+    assert [path.name for path in tmp_path.glob('*.pt')] == ['pass0.pt']
+
+
+def test_factors_that_are_not_finite():
+    config = replace(CONFIG, budget=0.8, sparsity=0.75, tau=1e-300)
+    with pytest.raises(ValueError, match=r'group0: .*fips\.tau=1e-300'):
+        prepare(Net(), config)
+
+
+def test_groups_are_found_once(tmp_path, monkeypatch):
+    found = []
+
+    def count(*args):
+        found.append(args)
+        return find_groups(*args)
+
+    monkeypatch.setattr(fips, 'find_groups', count)
+    compress(tmp_path)
+    assert len(found) == 1

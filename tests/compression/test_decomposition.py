@@ -102,10 +102,3 @@ def test_growth_beyond_d(growth, rank):
     else:
         std = parts.factor[8:].std().item()
         assert std == pytest.approx((2 / rank) ** 0.5, rel=0.3)
-
-
-@pytest.mark.parametrize('options', [dict(method='qr'), dict(growth='none')])
-def test_unknown_options(options):
-    (value,) = options.values()
-    with pytest.raises(ValueError, match=f"'{value}': choose"):
-        decompose(M, 2, **options)

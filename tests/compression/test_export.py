@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from halvit_mm.checkpoint import load_weights, read_header
 from halvit_mm.compression import (
+    FiPSConfig,
     factors,
     is_compressed_file,
     load_compressed,
@@ -29,10 +30,10 @@ from .models import GROUPS, WIDTH, D, Net, tokens
 def compressed(tmp_path):
     """A model, its structures and its file."""
     model = Net().eval()
-    parts = prepare(model, GROUPS, 0.5, 0.75, scaled=True)
+    config = FiPSConfig(GROUPS, budget=0.5, scaled=True)
+    structures = prepare(model, config).structures
     scopes = scopes_of(list(factors(model)), 'group')
     build_sparsifier('static', scopes, 0.75, 1).start()
-    structures = [part.structure for part in parts]
     path = tmp_path / 'model.safetensors'
     save_compressed(model, structures, path)
     return model, structures, path
@@ -49,7 +50,7 @@ def test_round_trip(compressed, tmp_path):
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
     with pytest.raises(ValueError, match='parametrized already'):
-        prepare(other, GROUPS, 0.5)
+        prepare(other, FiPSConfig(GROUPS))
 
 
 def test_files_of_the_first_version_are_read(compressed):

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from halvit_mm.compression import convert, factors, materialize, prepare
+from halvit_mm.compression import FiPSConfig, convert, factors, prepare
+from halvit_mm.compression.parametrization import materialize
 from halvit_mm.models.layers import TiedFFN
 from tests.helpers import assert_one_owner
 
@@ -16,7 +17,8 @@ from .models import BLOCKS, GROUPS, HIDDEN, D, Net, tokens
 
 def full_rank(model, **options):
     """Nothing pruned and rank d: exact."""
-    prepare(model, GROUPS, budget=1.0, rank=D, sparsity=0.0, **options)
+    options = {'rank': D, **options}
+    prepare(model, FiPSConfig(GROUPS, sparsity=0.0, **options))
     return model
 
 
@@ -25,7 +27,7 @@ def full_rank(model, **options):
 def test_full_rank_reproduces_the_model(rank, scaled):
     model = Net().eval()
     expected = model(tokens())
-    prepare(model, GROUPS, 1.0, rank=rank, sparsity=0.0, scaled=scaled)
+    full_rank(model, rank=rank, scaled=scaled)
     assert len(list(factors(model))) == 2 * BLOCKS
     assert_close(model(tokens()), expected, atol=1e-5, rtol=1e-5)
     assert materialize(model) == 2 * BLOCKS
@@ -61,16 +63,16 @@ def test_a_product_that_autocast_saw_serves_without_it():
 
 def test_16_bit_weights_have_16_bit_scales():
     model = Net().bfloat16()
-    prepare(model, GROUPS, 0.6, 0.5, scaled=True)
+    prepare(model, FiPSConfig(GROUPS, sparsity=0.5, scaled=True))
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     model(tokens().bfloat16()).sum().backward()
 
 
 def test_groups_are_factorised_at_once():
     model = Net()
-    prepare(model, GROUPS[:1], 0.6, 0.5)
+    prepare(model, FiPSConfig(GROUPS[:1]))
     with pytest.raises(ValueError, match='has a base group0 already'):
-        prepare(model, GROUPS[1:], 0.6, 0.5)
+        prepare(model, FiPSConfig(GROUPS[1:]))
 
 
 @torch.no_grad()
@@ -86,7 +88,8 @@ def test_low_rank_in_a_module_that_reads_the_weight():
     model = Attention().train()  # else a fused kernel takes the tensors
     expected = model(tokens())
     square = {r'.*out_proj': 'out'}
-    prepare(model, [r'mha\.out_proj'], 1.0, 0.0, square, rank=D)
+    group = r'mha\.out_proj'
+    prepare(model, FiPSConfig(group, sparsity=0.0, square=square, rank=D))
     convert(model, 'low_rank')
     assert_close(model(tokens()), expected, atol=1e-5, rtol=1e-5)
 
@@ -177,7 +180,7 @@ def test_a_tied_matrix_serves_both_uses_by_one_factorisation():
 
     model = Tied().eval()
     expected = model(tokens())
-    prepare(model, ['ffn'], 1.0, rank=D, sparsity=0.0)
+    prepare(model, FiPSConfig('ffn', rank=D, sparsity=0.0))
     (factor,) = factors(model)
     assert_close(model(tokens()), expected, atol=1e-5, rtol=1e-5)
     model(tokens()).sum().backward()
@@ -189,7 +192,7 @@ def test_a_tied_matrix_serves_both_uses_by_one_factorisation():
 @pytest.mark.parametrize('scaled', [False, True])
 def test_low_rank_execution(scaled):
     model = Net().eval()
-    prepare(model, GROUPS, 0.5, sparsity=0.5, scaled=scaled)
+    prepare(model, FiPSConfig(GROUPS, sparsity=0.5, scaled=scaled))
     for factor in factors(model):
         factor.weight.mask[::2, ::3] = False
     expected = model(tokens())

@@ -9,13 +9,7 @@ import hashlib
 import pytest
 import torch
 
-from halvit_mm.compression import (
-    Calibration,
-    calibrate,
-    factors,
-    passes_of,
-    prepare,
-)
+from halvit_mm.compression import FiPSConfig, calibrate, factors, prepare
 
 from .models import GROUPS, Net, batches
 
@@ -102,17 +96,12 @@ def compress(options, folder):
         The model, the ranks, the errors.
     """
     original = Net().double()
-    model = copy.deepcopy(original)
-    options = {**COMMON, **options}
-    own = {k: v for k, v in options.items() if k in Calibration._fields}
-    others = {k: v for k, v in options.items() if k not in own}
-    others.update(sparsity=own['sparsity'], seed=own.get('seed', 0))
-    settings = Calibration(**own)
-    parts = prepare(model, GROUPS, **others)
-    passes = passes_of(original, GROUPS, settings.prune_scope)
+    config = FiPSConfig(GROUPS, **COMMON, **options)
+    compression = prepare(copy.deepcopy(original), config)
     data = [batch.double() for batch in batches()]
-    errors = calibrate(model, original, passes, data, settings, folder)
-    return model, [part.structure.rank for part in parts], errors
+    errors = calibrate(original, compression, data, folder)
+    ranks = [structure.rank for structure in compression.structures]
+    return compression.model, ranks, errors
 
 
 @pytest.mark.parametrize('case', RECORDED)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from halvit_mm.compression import factors, prepare, scopes_of
+from halvit_mm.compression import FiPSConfig, factors, prepare, scopes_of
 from halvit_mm.compression.schedulers import cosine, gmp_sparsity
 from halvit_mm.compression.sparsifiers import METHODS, build_sparsifier
 
@@ -14,7 +14,7 @@ STEPS = 40
 
 def ready(method='gmp', scope='group', sparsity=0.75, **options):
     model = Net()
-    prepare(model, GROUPS, 0.5, sparsity)
+    prepare(model, FiPSConfig(GROUPS, budget=0.5, sparsity=sparsity))
     scopes = scopes_of(list(factors(model)), scope)
     sparsifier = build_sparsifier(
         method, scopes, sparsity, STEPS, interval=4, **options
@@ -45,7 +45,7 @@ def train(model, sparsifier, after=lambda step: None):
 
 def test_rigl_leaves_infinite_gradients_alone():
     model = Net()
-    prepare(model, GROUPS, 0.6, 0.5)
+    prepare(model, FiPSConfig(GROUPS, budget=0.6, sparsity=0.5))
     found = list(factors(model))
     sparsifier = build_sparsifier(
         'rigl', scopes_of(found, 'model'), 0.5, 100, interval=1
@@ -96,6 +96,14 @@ def test_counts_are_exact_after_every_step(method, sparsity, scope):
 
     train(model, sparsifier, check)
     assert len(seen) == STEPS
+
+
+def test_the_sparsity_is_reached_when_the_steps_end_early():
+    model, scopes, sparsifier = ready('gmp', end=2.0)
+    train(model, sparsifier)
+    sparsifier.finish()
+    for kept, total in counts(scopes):
+        assert kept == round(0.25 * total)
 
 
 def test_the_largest_entries_are_kept():

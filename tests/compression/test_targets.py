@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from halvit_mm.compression.targets import find_groups
+from halvit_mm.compression import FiPSConfig, find_groups, prepare
+from halvit_mm.models.layers import TiedLinear
 
-from .models import GROUPS, HIDDEN, D, Net
+from .models import GROUPS, HIDDEN, Block, D, Net
 
 ATTENTION = {r'.*\.mix': 'in'}
 
@@ -55,6 +56,25 @@ class Same(nn.Module):
         self.b.weight = self.a.weight
 
 
+class Borrowing(nn.Module):
+    """Two blocks with one MLP, as layers that share hold it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Block(), Block()
+        del self.second.mlp
+        self.second.__dict__['mlp'] = self.first.mlp
+
+
+class Tied(nn.Module):
+    """Two tied layers with one matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = TiedLinear(4, 8), TiedLinear(4, 8)
+        self.b.share_matrix(self.a)
+
+
 class Infinite(nn.Module):
     def __init__(self):
         super().__init__()
@@ -74,8 +94,23 @@ class Infinite(nn.Module):
         (Mixed, ['[ab]'], None, r'short sides differ.*\(8, 4\).*\(12, 6\)'),
         (Same, ['[ab]'], None, 'b and a are one weight'),
         (Infinite, ['a'], None, 'a holds values that are not finite'),
+        (Tied, ['b'], None, "b cannot be.*: its weight is another layer's"),
+        (
+            Borrowing,
+            [r'second\.mlp'],
+            None,
+            r'matches only second\.mlp, which another layer shares with it: '
+            r'its owner is first\.mlp$',
+        ),
     ],
 )
 def test_what_is_refused(model, groups, square, message):
     with pytest.raises(ValueError, match=message):
         find_groups(model(), groups, square)
+
+
+def test_what_is_compressed_already_is_refused():
+    model = Net()
+    prepare(model, FiPSConfig(GROUPS))
+    with pytest.raises(ValueError, match='already, by a compression'):
+        find_groups(model, GROUPS)

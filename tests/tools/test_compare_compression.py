@@ -106,17 +106,13 @@ def test_the_tool(study, tmp_path):
     picture = cv2.imread(str(out / 'scores.png'))
     assert picture is not None and picture.std() > 5
 
-    # The others from this process; what is done is not run again.
+    # what is done is not run again
     said = []
-    results = run_study(
+    again = run_study(
         Study.load(study),
         tmp_path / 'work',
         out / 'results.json',
-        jobs=2,
-        only=['original', 'dense', 'pruned SVD'],
+        only=['original', 'dense'],
         log=said.append,
     )
-    assert said == ['[5/6] pruned SVD, budget 25%, seed 0']
-    (pruned,) = results[2:]
-    # nothing is calibrated: the errors stay
-    assert pruned['before'] == pytest.approx(pruned['after'])
+    assert again == results and not said

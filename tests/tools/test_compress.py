@@ -13,16 +13,20 @@ from torch.testing import assert_close
 from halvit_mm.apis import load_config, training
 from halvit_mm.apis import test as evaluate
 from halvit_mm.apis.compress import (
-    FiPSSettings,
     calibration_batches,
-    compress_checkpoint,
     compressed_config,
     estimate,
     load_original,
 )
 from halvit_mm.apis.compress import compress as compress_backbone
 from halvit_mm.apis.model_info import build_model, count_parameters
-from halvit_mm.compression import convert, passes_of, prepare, read_compressed
+from halvit_mm.compression import (
+    FiPSConfig,
+    convert,
+    plan_compression,
+    prepare,
+    read_compressed,
+)
 
 from .conftest import ROOT, tool
 
@@ -187,18 +191,25 @@ def test_a_checkpoint_without_its_head_is_refused(setting, tmp_path):
         load_original(cfg, str(tmp_path / 'headless.pth'))
 
 
-def test_what_cannot_be_met_is_said_before_anything_takes_time(
-    setting, tmp_path
-):
-    checkpoint, _, folder = setting
-    cfg = load_config(str(CONFIG), {**OPTIONS, 'data_root': 'nowhere'})
-    for options, message in (
-        (dict(budget=0.001), 'cannot be met.* reach'),
-        (dict(groups=['nothing']), 'no module matches'),
+def config_of(setting, **options):
+    """The config of the tiny classifier with its data."""
+    options = {**OPTIONS, 'data_root': str(setting[2] / 'data'), **options}
+    return load_config(str(CONFIG), options)
+
+
+def test_what_is_compressed_already_is_refused(compressed, setting, tmp_path):
+    out, _ = compressed
+    path = out / 'compressed.safetensors'
+    trained = tmp_path / 'trained.pth'
+    torch.save(dict(state_dict=read_compressed(path).state_dict), trained)
+    original = config_of(setting)
+    for cfg, checkpoint in (
+        (original, path),
+        (original, trained),
+        (load_config(str(out / 'config.py')), path),
     ):
-        settings = FiPSSettings.from_config(cfg, **options)
-        with pytest.raises(ValueError, match=message):
-            compress_checkpoint(cfg, str(checkpoint), settings, tmp_path)
+        with pytest.raises(ValueError, match='is compressed already: take'):
+            load_original(cfg, str(checkpoint))
 
 
 def test_parameters_are_counted_without_what_is_pruned(compressed):
@@ -243,8 +254,7 @@ def test_executions_score_the_same(
 
 
 def test_a_wrapped_training_set(setting):
-    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
-    cfg = load_config(str(CONFIG), options)
+    cfg = config_of(setting)
     model = build_model(cfg)
     expected = calibration_batches(cfg, model, 2, 8, seed=0)[1]
     cfg.train_dataloader.dataset = dict(
@@ -255,43 +265,14 @@ def test_a_wrapped_training_set(setting):
     assert torch.equal(batches[1], expected)  # read again
 
 
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        ({'fips.budget': 1.5}, 'budget=1.5: it is above 0 and at most 1'),
-        ({'fips.sparsity': 1.0}, 'sparsity=1.0: it is at least 0 and below'),
-        ({'fips.end': 1.5}, 'end=1.5'),
-        ({'fips': None}, r'needs fips=dict\(groups'),
-        ({'fips.groups': []}, r'needs fips=dict\(groups'),
-        ({'fips.speed': 1}, r"unknown in it: \['speed'\]"),
-    ],
-)
-def test_settings_that_are_refused(options, message):
-    cfg = load_config(str(CONFIG), options)
-    with pytest.raises(ValueError, match=message):
-        FiPSSettings.from_config(cfg)
-
-
-def test_settings():
-    cfg = load_config(str(CONFIG))
-    settings = FiPSSettings.from_config(cfg, budget=0.1, epochs=None)
-    assert (settings.budget, settings.epochs) == (0.1, 20)
-    assert settings.calibration().sparsity == 0.75
-    dense = FiPSSettings.from_config(cfg, method='dense', sparsity=0.75)
-    assert dense.sparsity == 0  # the rank alone meets the budget
-
-
 def test_estimate(setting):
-    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
-    cfg = load_config(str(CONFIG), options)
-    settings = FiPSSettings.from_config(cfg)
+    cfg = config_of(setting)
     model = build_model(cfg)
     batches = calibration_batches(cfg, model, 2, 8, seed=0)
     original = model.backbone
-    passes = passes_of(original, settings.groups, 'group')
     inner = copy.deepcopy(original)
-    prepare(inner, settings.groups, 0.5, 0.5)
-    (units,) = estimate(inner, original, passes, batches, settings)
+    compression = prepare(inner, FiPSConfig.from_mapping(cfg.fips))
+    (units,) = estimate(original, compression, batches)
     assert [unit.name for unit in units] == [
         f'layers.{i}.ffn' for i in range(4)
     ]
@@ -314,9 +295,10 @@ def test_a_backbone_of_the_host(setting, tmp_path):
     cfg = load_config(str(CONFIG), options)
     model = build_model(cfg)
     groups = [r'layers\.\d\.ffn\.layers']
-    settings = FiPSSettings.from_config(cfg, groups=groups)
+    config = FiPSConfig.from_mapping(cfg.fips, groups=groups)
     images = torch.randn(4, 3, 32, 32)
-    compress_backbone(model, settings, [images] * 2, tmp_path)
+    plan = plan_compression(copy.deepcopy(model.backbone), config)
+    compress_backbone(model, plan, [images] * 2, tmp_path)
     twin = build_model(compressed_config(cfg, tmp_path))
     twin.init_weights()
     with torch.no_grad():
@@ -325,8 +307,7 @@ def test_a_backbone_of_the_host(setting, tmp_path):
 
 
 def test_calibration_images_are_balanced(setting):
-    options = {**OPTIONS, 'data_root': str(setting[2] / 'data')}
-    cfg = load_config(str(CONFIG), options)
+    cfg = config_of(setting)
     model = build_model(cfg)
     first, second = calibration_batches(cfg, model, 2, 8, seed=0)
     assert first.shape == (8, 3, 32, 32)

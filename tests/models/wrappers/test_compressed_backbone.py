@@ -11,7 +11,13 @@ from torch.testing import assert_close
 from halvit_mm.apis import load_config
 from halvit_mm.apis.fake_data import fake_batch
 from halvit_mm.apis.model_info import build_model
-from halvit_mm.compression import factors, prepare, save_compressed, scopes_of
+from halvit_mm.compression import (
+    FiPSConfig,
+    factors,
+    prepare,
+    save_compressed,
+    scopes_of,
+)
 from halvit_mm.compression.sparsifiers import build_sparsifier
 from halvit_mm.models import CompressedBackbone, HaLViT, PlainViT
 from tests.helpers import ARCH, assert_one_owner, build, randomise
@@ -28,14 +34,19 @@ class Classifier(torch.nn.Module):
         self.head = torch.nn.Linear(2, 3)
 
 
-def compressed_file(path, cls=PlainViT, **kwargs):
-    """Returns: The inner backbone and the file of a classifier with it."""
+def compressed_file(path, cls=PlainViT, groups=GROUP, **kwargs):
+    """Write the file of a classifier.
+
+    Returns:
+        Its inner backbone.
+    """
     inner = randomise(build(cls, **kwargs)).eval()
-    parts = prepare(inner, [GROUP], 0.5, 0.5)
+    config = FiPSConfig(groups, budget=0.5, sparsity=0.5)
+    structures = prepare(inner, config).structures
     scopes = scopes_of(list(factors(inner)), 'group')
     build_sparsifier('static', scopes, 0.5, 1).start()
     model = Classifier(CompressedBackbone(inner))
-    structures = [p.structure.with_prefix('backbone.inner.') for p in parts]
+    structures = [s.with_prefix('backbone.inner.') for s in structures]
     save_compressed(model, structures, path)
     return inner
 
@@ -68,6 +79,42 @@ def test_built_from_a_config(cls, tmp_path):
     assert depth(name, 'b.') == inner.get_layer_depth('layers.1.x')
     twin = copy.deepcopy(backbone)
     assert_close(twin(IMAGE)[0], inner(IMAGE)[0])
+
+
+@pytest.mark.parametrize('frozen_stages', [-1, 2])
+def test_layer_wise_rates(frozen_stages, tmp_path):
+    """A base has the rate of the last layer that uses it, of three."""
+    path = tmp_path / 'c.safetensors'
+    compressed_file(path, groups=[r'layers\.[01]\.ffn', r'layers\.2\.ffn'])
+    init_default_scope('mmpretrain')
+    options = config(PlainViT, path, frozen_stages=frozen_stages)
+    model = torch.nn.Module()
+    model.backbone = CompressedBackbone(**options)
+    model.get_layer_depth = lambda name: model.backbone.get_layer_depth(
+        name, 'backbone.'
+    )
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            optimizer=dict(type='SGD', lr=1.0, weight_decay=0.1),
+            constructor='LearningRateDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(layer_decay_rate=0.5),
+        ),
+    )
+    rates = {
+        group['param_name'].removeprefix('backbone.inner.'): group['lr']
+        for group in wrapper.optimizer.param_groups
+    }
+    # depths: stem 0, layers 1 to 3, what follows 4
+    assert rates['shared_bases.group1.weight'] == 0.5
+    assert rates['ln1.weight'] == 1
+    for name, rate in rates.items():
+        if name.startswith('layers.'):
+            assert rate == 0.5 ** (3 - int(name.split('.')[1])), name
+    if frozen_stages < 0:
+        assert rates['shared_bases.group0.weight'] == 0.25
+    else:  # the layers rest, and so does their base
+        assert 'shared_bases.group0.weight' not in rates
 
 
 def test_detection_without_a_cls_token(tmp_path):
