@@ -64,9 +64,7 @@ def test_frozen_stages(setting, tmp_path):
 def test_a_calibration_that_diverges_writes_nothing(setting, tmp_path):
     cfg = config_of(setting)
     config = FiPSConfig.from_mapping(cfg.fips, lr=1e30)
-    message = (
-        r'pass 1, step 2: .*layers\.0\.ffn is .*fips\.lr=1e\+30 is'
-    )
+    message = r'pass 1, step 2: .*layers\.0\.ffn is .*fips\.lr=1e\+30 is'
     with pytest.raises(ValueError, match=message):
         compress_checkpoint(cfg, str(setting[0]), config, tmp_path)
     assert not [path for path in tmp_path.rglob('*') if path.is_file()]

@@ -157,7 +157,7 @@ File: {result.file_bytes / 1e6:.2f} MB instead of
 calibration, {after:.4f} after it; an error is relative to the energy of the
 unit's output.
 {stays_dense}
-{Table(rows) if rows else "No unit was changed."}
+{Table(rows) if rows else 'No unit was changed.'}
 
 A pass of the backbone: {times}. Faster here: `{result.recommended}`.
 
