@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 VENV_OPENMMLAB := .venv-openmmlab
-PYTEST_ARGS ?= -n auto --dist loadfile
+PYTEST_ARGS ?= -n auto --dist worksteal
 
 .PHONY: setup demo test test-openmmlab test-cuda lint format clean
 

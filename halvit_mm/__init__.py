@@ -2,8 +2,8 @@
 
 Importing the package makes the OpenMMLab hosts usable without a compiler
 (see :mod:`halvit_mm.compat`), adds the scope ``halvit_mm`` to mmengine's
-registries and lets it load safetensors. Import it before ``mmdet.models``;
-configs do so through ``custom_imports``.
+registries and enables mmengine to load safetensors. Import it before
+``mmdet.models``; configs do so through ``custom_imports``.
 """
 
 from importlib.util import find_spec

@@ -1,7 +1,7 @@
-"""Tell what is installed and what to do about each problem found.
+"""List what is installed, and what to do about each problem found.
 
 Run ``python -m halvit_mm.doctor``; it exits with 1 if there is a problem. It
-works without any host, which is one of the problems.
+also runs where no host is installed, and reports that as a problem.
 """
 
 import os
@@ -16,6 +16,7 @@ import torch
 
 from .compat import (
     OPS_ENV_VAR,
+    HostLine,
     host_lines,
     missing_host_message,
     ops_backend,
@@ -38,7 +39,7 @@ class Report(NamedTuple):
 
     Attributes:
         facts: ``name: value`` lines.
-        problems: Sentences, each with what to do.
+        problems: Sentences that say what is wrong and what to do.
     """
 
     facts: List[str]
@@ -52,18 +53,17 @@ def _version(distribution: str) -> Optional[str]:
         return None
 
 
-def host_problems(lines, missing_host_message: str) -> List[str]:
-    """Problems of the OpenMMLab hosts.
+def host_problems(lines: List[HostLine]) -> List[str]:
+    """Find problems of the OpenMMLab hosts.
 
     Args:
-        lines: From :func:`halvit_mm.compat.host.host_lines`.
-        missing_host_message: What to say where there is none.
+        lines: Result of :func:`halvit_mm.compat.host_lines`.
 
     Returns:
-        Sentences, none where exactly one complete line is installed.
+        Sentences, none if exactly one complete line is installed.
     """
     if not lines:
-        return [missing_host_message]
+        return [missing_host_message()]
     if len(lines) > 1:
         names = [name for line in lines for name in line.versions]
         return [
@@ -81,13 +81,13 @@ def host_problems(lines, missing_host_message: str) -> List[str]:
 
 
 def opencv_problems(installed: List[str]) -> List[str]:
-    """Problems of OpenCV, whose four distributions share one folder.
+    """Find problems of OpenCV, whose four distributions share one folder.
 
     Args:
         installed: Names of the installed distributions.
 
     Returns:
-        Sentences, none where only the headless one is installed.
+        Sentences, none if only the headless one is installed.
     """
     if installed == ['opencv-python-headless']:
         return []
@@ -101,14 +101,14 @@ def opencv_problems(installed: List[str]) -> List[str]:
 
 
 def torch_problems(torch_version: str, ops_work: bool) -> List[str]:
-    """Problems of the pair torch and torchvision.
+    """Find problems of the pair torch and torchvision.
 
     Args:
         torch_version: For example ``'2.11.0+cpu'``.
         ops_work: Whether torchvision's operators could be loaded.
 
     Returns:
-        Sentences, none where the operators work.
+        Sentences, none if the operators work.
     """
     if ops_work:
         return []
@@ -121,7 +121,7 @@ def torch_problems(torch_version: str, ops_work: bool) -> List[str]:
 
 
 def _torchvision_works() -> bool:
-    # In a process of its own: a broken pair can end the interpreter.
+    # In another process, because a broken pair can end the interpreter.
     code = 'import torch, torchvision; torch.ops.torchvision.nms'
     run = subprocess.run(
         [sys.executable, '-c', code], capture_output=True, check=False
@@ -130,10 +130,10 @@ def _torchvision_works() -> bool:
 
 
 def _ops(has_hosts: bool) -> Tuple[str, List[str]]:
-    """Returns: Where mmcv's operators come from, and what is wrong."""
+    """Tell where mmcv's operators come from, and what is wrong with them."""
     try:
         backend = ops_backend()
-    except ValueError as error:  # the variable has no such value
+    except ValueError as error:  # the variable has an unknown value
         return 'none', [str(error)]
     if has_hosts and backend == 'none':
         return backend, [
@@ -144,12 +144,12 @@ def _ops(has_hosts: bool) -> Tuple[str, List[str]]:
 
 
 def _tied_ops() -> Tuple[str, List[str]]:
-    """Returns: What serves the tied projections, and what is wrong."""
+    """Tell which operators tied layers use, and what is wrong with them."""
     try:
         from .ops import backend, backend_reason
 
         return f'{backend()} ({backend_reason()})', []
-    except (RuntimeError, ValueError) as error:  # HALVIT_MM_OPS cannot be met
+    except (RuntimeError, ValueError) as error:  # wrong HALVIT_MM_OPS
         return 'none', [str(error)]
 
 
@@ -171,11 +171,27 @@ def _device_facts() -> List[str]:
     ]
 
 
+def _shared_memory() -> Tuple[List[str], List[str]]:
+    """Tell the free shared memory, and what is wrong if it is little."""
+    if not os.path.isdir('/dev/shm'):
+        return [], []
+    free = shutil.disk_usage('/dev/shm').free
+    fact = f'/dev/shm: {free / 2**30:.1f} GiB free'
+    if free >= _MIN_SHM:
+        return [fact], []
+    return [fact], [
+        f'/dev/shm has only {free / 2**20:.0f} MiB free, data loader workers '
+        'may crash: start the container with --shm-size=8g, or set '
+        'train_dataloader.num_workers=0 '
+        'train_dataloader.persistent_workers=False'
+    ]
+
+
 def diagnose() -> Report:
-    """Look at the environment.
+    """Examine the environment.
 
     Returns:
-        What was found.
+        What is installed, and what is wrong with it.
     """
     lines = host_lines()
     facts = [f'Python: {platform.python_version()}']
@@ -185,7 +201,7 @@ def diagnose() -> Report:
     facts += [f'{name}: {_version(name) or "-"}' for name in _VERSIONS]
     opencv = [name for name in _OPENCV if _version(name)]
     facts.append(f'OpenCV: {", ".join(opencv) or "-"}')
-    problems = host_problems(lines, missing_host_message())
+    problems = host_problems(lines)
     works = _torchvision_works()
     problems += torch_problems(_version('torch') or '-', works)
     problems += opencv_problems(opencv)
@@ -197,21 +213,16 @@ def diagnose() -> Report:
     facts.append(f'tied projections: {backend}')
     problems += problem
     facts += _device_facts()
-    shm = shutil.disk_usage('/dev/shm') if os.path.isdir('/dev/shm') else None
-    if shm is not None:
-        facts.append(f'/dev/shm: {shm.free / 2**30:.1f} GiB free')
-        if shm.free < _MIN_SHM:
-            problems.append(
-                f'/dev/shm has only {shm.free / 2**20:.0f} MiB free, data '
-                'loader workers may crash: start the container with '
-                '--shm-size=8g, or set train_dataloader.num_workers=0 '
-                'train_dataloader.persistent_workers=False'
-            )
-    return Report(facts, problems)
+    fact, problem = _shared_memory()
+    return Report(facts + fact, problems + problem)
 
 
 def main() -> int:
-    """Print the report. Returns: 1 if there is a problem, else 0."""
+    """Print the report.
+
+    Returns:
+        1 if there is a problem, else 0.
+    """
     report = diagnose()
     for fact in report.facts:
         print(fact)

@@ -1,8 +1,8 @@
 """Registry nodes of the scope ``halvit_mm``, children of mmengine's.
 
-A config of any host reaches what is registered here by its scope, for
-example ``type='halvit_mm.HaLViT'``. The modules behind a node are imported
-when it is first asked, so that ``import halvit_mm`` stays light.
+Configs of any host refer to what is registered here by the scope, for
+example ``type='halvit_mm.HaLViT'``. The modules of a registry are imported
+when something is first looked up in it, so that ``import halvit_mm`` is quick.
 """
 
 from .compat import missing_host_message

@@ -1,3 +1,3 @@
-"""The package version, the single place where it stands."""
+"""The version of the package; everything else reads it here."""
 
 __version__ = '0.1.0'

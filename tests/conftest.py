@@ -1,5 +1,7 @@
 """What every test starts from: one seed, a clean scope, a quiet logger."""
 
+import ctypes
+import gc
 import logging
 
 import pytest
@@ -13,9 +15,38 @@ import halvit_mm  # noqa: F401
 MMLogger.get_current_instance().setLevel(logging.WARNING)
 
 
+def pytest_collection_modifyitems(items):
+    """Run the slow tests first.
+
+    Several workers take tests from one another as they run out of them. They
+    finish together if only quick tests are left at the end.
+    """
+    items.sort(key=lambda item: not _is_slow(item))  # else in their order
+
+
+def _is_slow(item) -> bool:
+    # Tests of the tools start other processes.
+    in_tools = item.path.parent.name == 'tools'
+    return in_tools or item.get_closest_marker('slow') is not None
+
+
 @pytest.fixture(autouse=True)
 def isolate(monkeypatch):
     torch.manual_seed(0)
     # A default scope that a test sets would decide what the next one builds.
     scopes = DefaultScope._instance_dict.copy()
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def free_memory():
+    """Give the memory of a file's models back to the system.
+
+    Models, optimisers and runners refer to one another in cycles, and glibc
+    keeps what is freed between other blocks.
+    """
+    yield
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:
+        trim(0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from halvit_mm import doctor
-from halvit_mm.compat import OPS_ENV_VAR, HostLine, missing_host_message
+from halvit_mm.compat import OPS_ENV_VAR, HostLine
 
 from .tools.conftest import ROOT, run
 
@@ -23,7 +23,7 @@ OPENMMLAB = HostLine('openmmlab', {'mmcv-lite': '2.1.0'}, [])
 
 
 def host_problems(*lines):
-    return doctor.host_problems(list(lines), missing_host_message())
+    return doctor.host_problems(list(lines))
 
 
 def test_one_complete_host_line_is_fine():

@@ -55,7 +55,7 @@ RULES = {
     ),
     'registry': Rule(ours=('compat',), others=('mmengine.registry',)),
     'ops': Rule(others=('torch',)),
-    'models': Rule(),
+    'models': Rule(ours=('registry',)),
     'models.layers': Rule(
         ours=('ops',), others=('torch', 'mmcv.cnn', 'mmengine.model')
     ),

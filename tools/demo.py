@@ -1,7 +1,7 @@
-"""The whole way in minutes: draw, pretrain, detect, evaluate, look.
+"""All steps in minutes: draw data, pretrain, train, evaluate, draw pictures.
 
 Every step is a command that you could type; it is printed before it runs.
-Whole logs are kept in work_dirs/demo/*.log.
+The complete logs are kept in work_dirs/demo/*.log.
 """
 
 import argparse
@@ -12,9 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 OUT = Path('work_dirs/demo')
 DATA = 'data/shapes/detection'
@@ -35,7 +32,7 @@ STEPS = {
     'draw the curves': f'tools/analysis_tools/draw_curves.py {OUT}/detect '
     f'--out {OUT}/curves.png',
 }
-#: Log lines worth the screen: progress with its ETA, scores, tables, files.
+#: Log lines to show: progress with its ETA, scores, tables, files.
 _SHOWN = ('Epoch(', 'loaded', '│', '┏', '┡', '└', '┃', 'data/', '.png')
 _HIDDEN = ('Epoch(test)', 'Checkpoints will be saved', 'ann_file', '=')
 
@@ -55,7 +52,17 @@ def is_shown(line: str) -> bool:
 
 
 def run(number: int, title: str, command: str, verbose: bool) -> float:
-    """Run a step. Returns: Seconds. Exits if the step fails."""
+    """Run a step; exit if it fails.
+
+    Args:
+        number: Number of the step, from 1.
+        title: Name of the step.
+        command: Script and arguments.
+        verbose: Whether to show every line of its output.
+
+    Returns:
+        Its duration in seconds.
+    """
     python = os.path.relpath(sys.executable)
     print(
         f'\n[{number}/{len(STEPS)}] {title}\n$ {python} {command}', flush=True
@@ -80,7 +87,7 @@ def run(number: int, title: str, command: str, verbose: bool) -> float:
 
 
 def last_accuracy() -> float:
-    """Returns: Top-1 accuracy of the pretraining, in per cent."""
+    """Read the top-1 accuracy of the pretraining, in per cent."""
     log = sorted((OUT / 'pretrain').glob('*/vis_data/scalars.json'))[-1]
     records = map(json.loads, log.read_text().splitlines())
     return [r['accuracy/top1'] for r in records if 'accuracy/top1' in r][-1]
@@ -102,14 +109,15 @@ def main():
         'all steps, s': sum(seconds.values()),
     }
     (OUT / 'summary.json').write_text(json.dumps(summary, indent=2))
-    table = Table(title='HaLViT demo: 200 images that it had not seen')
-    table.add_column('')
-    table.add_column('', justify='right')
-    for name, value in summary.items():
-        text = f'{value:.3f}' if 'AP' in name else f'{value:.0f}'
-        table.add_row(name, text)
-    table.add_row('pictures', f'{OUT}/detections.png, {OUT}/curves.png')
-    Console(width=90).print(table)
+    from halvit_mm.apis.table import Table  # imports PyTorch: not before
+
+    digits = {'%': 1, 'P': 3, 's': 0}  # by the last letter of the name
+    rows = [
+        {'': name, ' ': f'{value:.{digits[name[-1]]}f}'}
+        for name, value in summary.items()
+    ]
+    rows += [{'': 'pictures', ' ': f'{OUT}/detections.png, {OUT}/curves.png'}]
+    Table(rows, 'HaLViT demo: 200 images that it had not seen').print()
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""What the tools call: configs, runs, reports."""
+"""What tools and users call: configs, training and testing, reports."""
 
 from .coco_summary import coco_summary, print_coco_summary
 from .config import load_config

@@ -1,4 +1,4 @@
-"""COCO's averages of a result file, without rounding."""
+"""COCO's average precisions of a result file, without rounding."""
 
 import contextlib
 import io
@@ -37,23 +37,23 @@ def coco_summary(
     max_dets: int = 100,
     classes: Optional[Sequence[str]] = None,
 ) -> Dict[str, float]:
-    """Average precision of detections in COCO's result format.
+    """Compute the average precision of detections in COCO's result format.
 
     Args:
         ann_file: COCO annotations.
         result_file: Detections as mmdet's metric writes them.
         iou_type: ``'bbox'`` or ``'segm'``.
-        max_dets: Detections counted per image. COCO's own figure takes 100;
-            all averages here use the same number.
-        classes: Names of the classes that count, all by default.
+        max_dets: Number of detections that count in each image, for all
+            averages. COCO's own is 100.
+        classes: Names of the classes that count, by default all.
 
     Returns:
         ``AP, AP50, AP75, AP_small, AP_medium, AP_large`` from 0 to 1, -1
-        where there is no such object.
+        where there is no such object in the annotations.
     """
     results = json.loads(Path(result_file).read_text())
     if iou_type == 'segm':
-        # As the host: areas come from the masks, not from the boxes.
+        # As in the host, areas are those of the masks, not of the boxes.
         results = [
             {k: v for k, v in result.items() if k != 'bbox'}
             for result in results
@@ -88,11 +88,11 @@ def _mean_precision(evaluation: COCOeval, iou_threshold, area: str) -> float:
 def print_coco_summary(
     summary: Dict[str, Dict[str, float]], max_dets: int = 100
 ) -> None:
-    """Print a table of :func:`coco_summary`'s figures.
+    """Print the results of :func:`coco_summary` as a table.
 
     Args:
-        summary: ``'bbox'`` or ``'segm'`` -> figures.
-        max_dets: As they were computed with.
+        summary: ``'bbox'`` or ``'segm'`` -> result.
+        max_dets: The number of detections that it was computed with.
     """
     rows = [
         {'': kind, **{name: f'{figures[name]:.6f}' for name in _ITEMS}}

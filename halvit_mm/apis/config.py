@@ -1,4 +1,4 @@
-"""Configs: loaded, and completed by what the command line says."""
+"""Loading of configs, with the options of the command line."""
 
 import json
 from pathlib import Path
@@ -23,23 +23,23 @@ def load_config(
     launcher: str = 'none',
     read_data: bool = True,
 ) -> Config:
-    """Load a config and apply a command line to it.
+    """Load a config and apply the options of a command line.
 
-    Two options reach further than their key: ``data_root`` moves every data
+    Two options change more than their key: ``data_root`` moves every data
     set and evaluator, and ``classes=auto`` takes the class names from the
     training annotations and sets ``num_classes`` in every head.
 
     Args:
         path: Config file.
         cfg_options: Dotted key -> value.
-        work_dir: Output folder; by default the config's, else
+        work_dir: Output folder; by default that of the config, or else
             ``work_dirs/<name of the config>``.
         amp: ``'fp16'`` (GPU), ``'bf16'`` or None.
         resume: ``'auto'`` for the latest checkpoint of the work directory, a
             path, or None.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
-        read_data: Whether ``classes=auto`` is followed; without, the data
-            need not be there.
+        read_data: Whether ``classes=auto`` reads the annotations. If not, the
+            data need not exist.
 
     Returns:
         The config, ready for mmengine's Runner.
@@ -65,7 +65,7 @@ def load_config(
     if resume:
         _apply_resume(cfg, resume)
     if launcher != 'none' and not torch.cuda.is_available():
-        # MMDistributedDataParallel would be given a GPU's number otherwise.
+        # Otherwise MMDistributedDataParallel would get the number of a GPU.
         wrapper = cfg.get('model_wrapper_cfg') or dict(
             type='MMDistributedDataParallel',
             broadcast_buffers=False,
@@ -76,7 +76,7 @@ def load_config(
 
 
 def _datasets(cfg: Config) -> Iterator[ConfigDict]:
-    """Yields: The config of every data set, those inside wrappers too."""
+    """Iterate over the configs of all data sets, also inside wrappers."""
     for name in _DATALOADERS:
         found = [(cfg.get(name) or {}).get('dataset')]
         while found:
@@ -101,7 +101,7 @@ def _first_root(cfg: Config) -> Optional[str]:
 
 
 def _move_data(cfg: Config, old: str, new: str) -> None:
-    """Move every path under ``old`` to ``new``; others were set by name."""
+    """Move every path under ``old`` to ``new``, and leave others alone."""
     old_prefix, new_prefix = old.rstrip('/') + '/', new.rstrip('/') + '/'
     for dataset in _datasets(cfg):
         if (dataset.get('data_root') or '').rstrip('/') == old.rstrip('/'):

@@ -1,4 +1,4 @@
-"""Batches of noise, to try a config without its data."""
+"""Batches of noise, with which a config can be tried without its data."""
 
 from typing import Tuple
 
@@ -9,15 +9,16 @@ __all__ = ['fake_batch', 'image_size']
 
 
 def image_size(cfg: Config) -> Tuple[int, int]:
-    """Height and width in pixels that a config's model sees in testing.
+    """Tell the size of the images that a config's model sees in testing.
 
     Args:
-        cfg: Of a detector or a classifier.
+        cfg: Config of a detector or a classifier.
 
     Returns:
-        Of a detector the test scale, landscape, padded as its preprocessor
-        pads; of a classifier, or where images are taken as they are, the
-        backbone's ``img_size``.
+        Height and width in pixels. For a detector it is the test scale in
+        landscape format with the padding of the preprocessor; for a
+        classifier, and for a detector that does not resize its images, it is
+        the backbone's ``img_size``.
     """
     size = cfg.model.backbone.get('img_size', 224)
     size = (size, size) if isinstance(size, int) else tuple(size)
@@ -31,7 +32,14 @@ def image_size(cfg: Config) -> Tuple[int, int]:
 
 
 def is_detector(cfg: Config) -> bool:
-    """Args: cfg: A config. Returns: Whether it has a detector's heads."""
+    """Tell whether a config's model is a detector.
+
+    Args:
+        cfg: Config of a detector or a classifier.
+
+    Returns:
+        Whether the model has the heads of a detector.
+    """
     return 'roi_head' in cfg.model or 'bbox_head' in cfg.model
 
 
@@ -45,15 +53,15 @@ def _num_classes(cfg: Config) -> int:
 def fake_batch(
     cfg: Config, size: Tuple[int, int], num_images: int = 2
 ) -> dict:
-    """A batch of noise with random labels, as the data loader would give it.
+    """Make a batch of noise with random labels, as a data loader gives it.
 
     Args:
-        cfg: Of a detector or a classifier.
+        cfg: Config of a detector or a classifier.
         size: Height and width in pixels.
-        num_images: Images in the batch.
+        num_images: Number of images in the batch.
 
     Returns:
-        ``inputs`` and ``data_samples``, for ``model.data_preprocessor``.
+        ``inputs`` and ``data_samples`` for ``model.data_preprocessor``.
     """
     if is_detector(cfg):
         from mmdet.testing import demo_mm_inputs

@@ -1,4 +1,4 @@
-"""What a model weighs and computes."""
+"""A model's parameters, file size and multiply-adds."""
 
 import copy
 from collections import Counter
@@ -42,11 +42,11 @@ class PartInfo(NamedTuple):
 
     Attributes:
         name: Name of the part.
-        stored: Parameters, each counted once.
-        effective: Parameters that a network without tying or sharing would
-            need for the same layers: each weight counted at every use.
-        megabytes: Size of the weights in a file, 10^6 bytes.
-        macs: Multiply-adds of an image, without the attention matmuls.
+        stored: Number of parameters, each counted once.
+        effective: Number of parameters that the same layers would need
+            without tying or sharing: each is counted at every use.
+        megabytes: Size of the weights in a file, in 10^6 bytes.
+        macs: Multiply-adds for an image, without the attention matmuls.
         attention_macs: Multiply-adds of the two attention matmuls.
     """
 
@@ -59,27 +59,35 @@ class PartInfo(NamedTuple):
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Args: cfg: A config. Returns: Its model, not initialised."""
+    """Build the model of a config, as mmengine's Runner does.
+
+    Args:
+        cfg: Config of a detector or a classifier.
+
+    Returns:
+        The model, before ``init_weights()``.
+    """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = copy.deepcopy(cfg.model)
-    if 'data_preprocessor' in cfg:  # as mmengine's Runner does
+    if 'data_preprocessor' in cfg:
         preprocessor = copy.deepcopy(cfg.data_preprocessor)  # it is changed
         model.setdefault('data_preprocessor', preprocessor)
     return MODELS.build(model)
 
 
 def count_parameters(module: nn.Module) -> Tuple[int, int]:
-    """Stored and effective parameters.
+    """Count the stored and the effective parameters of a module.
 
-    A module that uses its ``weight`` more than once says so by
-    ``num_uses``, one that several layers share by ``num_sharers``. Of a sparse
-    factor what is not pruned is stored; its product counts as a weight.
+    A module that uses its ``weight`` several times has ``num_uses``, and one
+    that several layers share has ``num_sharers``. The pruned entries of a
+    sparse factor are not stored; effectively the product of base and factor
+    counts.
 
     Args:
         module: Any module.
 
     Returns:
-        The two counts.
+        Stored and effective number, see :class:`PartInfo`.
     """
     stored = sum(p.numel() for p in module.parameters())
     pruned = sum(int((~f.weight.mask).sum()) for f in factors(module))
@@ -87,9 +95,9 @@ def count_parameters(module: nn.Module) -> Tuple[int, int]:
 
 
 def _count_uses(module: nn.Module, sharers: int) -> int:
-    """Parameters, each times the layers and places that use it."""
+    """Count each parameter once for every layer and place that uses it."""
     if isinstance(module, SharedBase):
-        return 0  # it counts in the products
+        return 0  # the products count instead
     sharers *= getattr(module, 'num_sharers', 1)
     uses = {'weight': getattr(module, 'num_uses', 1)}
     own = sum(
@@ -139,21 +147,13 @@ def forward_pass(
     return torch.no_grad()(partial(model, **data, mode='tensor'))
 
 
-def _count_flops(model: nn.Module, cfg: Config, size) -> FlopCounterMode:
-    counter = flop_counter()
-    forward = forward_pass(cfg, size, model)
-    with counter:
-        forward()
-    return counter
-
-
 def _split(flops: Dict) -> Tuple[int, int]:
     attention = sum(n for op, n in flops.items() if _ATTENTION in str(op))
     return (sum(flops.values()) - attention) // 2, attention // 2
 
 
 def _flops_of(module: nn.Module, key: str, counts: Dict) -> Counter:
-    """FLOPs by operator; of a module never called, those of its children."""
+    """Sum up FLOPs by operator; of an uncalled module, its children's."""
     if key in counts:
         return Counter(counts[key])
     children = module.named_children()
@@ -164,23 +164,25 @@ def _flops_of(module: nn.Module, key: str, counts: Dict) -> Counter:
 def model_info(
     cfg: Config, size: Optional[Tuple[int, int]] = None
 ) -> List[PartInfo]:
-    """Parameters, file size and multiply-adds, part by part.
+    """Count parameters, file size and multiply-adds of a model's parts.
 
-    Computed on the CPU with random weights. The heads' multiply-adds of a
-    two-stage detector depend on the number of proposals.
+    The model runs on the CPU with random weights. In a two-stage detector the
+    multiply-adds of the heads depend on the number of proposals.
 
     Args:
-        cfg: Of any detector or classifier here.
+        cfg: Config of a detector or a classifier.
         size: Height and width in pixels; by default what the config tests
             with.
 
     Returns:
-        One entry per child of the model that holds parameters, and last the
-        model itself.
+        An entry for each child of the model that has parameters, and one for
+        the whole model at the end.
     """
     model = build_model(cfg)
-    counts = _count_flops(model, cfg, size or image_size(cfg))
-    counts = counts.get_flop_counts()
+    forward = forward_pass(cfg, size or image_size(cfg), model)
+    with flop_counter() as counter:
+        forward()
+    counts = counter.get_flop_counts()
     root = type(model).__name__
     parts = [(name, m, f'{root}.{name}') for name, m in model.named_children()]
     rows = []
@@ -188,30 +190,21 @@ def model_info(
         stored, effective = count_parameters(module)
         if stored:
             state = module.state_dict().values()
-            size_bytes = sum(t.numel() * t.element_size() for t in state)
-            macs, attention_macs = _split(_flops_of(module, key, counts))
-            rows.append(
-                PartInfo(
-                    name,
-                    stored,
-                    effective,
-                    size_bytes / 1e6,
-                    macs,
-                    attention_macs,
-                )
-            )
+            megabytes = sum(t.numel() * t.element_size() for t in state) / 1e6
+            macs = _split(_flops_of(module, key, counts))
+            rows.append(PartInfo(name, stored, effective, megabytes, *macs))
     return rows
 
 
 def print_model_info(
     title: str, size: Tuple[int, int], rows: List[PartInfo]
 ) -> None:
-    """Print :func:`model_info`'s rows as a table.
+    """Print the result of :func:`model_info` as a table.
 
     Args:
-        title: Above the table.
+        title: Text above the table.
         size: Height and width in pixels.
-        rows: To print.
+        rows: Result of :func:`model_info`.
     """
     cells = [
         {

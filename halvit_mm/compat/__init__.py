@@ -17,7 +17,7 @@ __all__ = [
 
 
 def install() -> None:
-    """Make the installed host line usable; safe to call more than once."""
+    """Make the installed hosts usable; a second call changes nothing."""
     install_mmcv_ext()
     quieten_debug_messages()
     allow_mmengine_checkpoints()

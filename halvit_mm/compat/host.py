@@ -21,7 +21,7 @@ class HostLine(NamedTuple):
     Attributes:
         name: ``'onedl'`` (maintained) or ``'openmmlab'`` (original); also
             the name of our extra that installs it.
-        versions: Distribution name -> version, installed ones only.
+        versions: Distribution name -> version, of what is installed.
         missing: Distribution names that are not installed.
     """
 
@@ -30,7 +30,7 @@ class HostLine(NamedTuple):
     missing: List[str]
 
 
-# One tuple per package folder: any of its distributions will do.
+# One tuple per package folder: any one of its distributions is enough.
 _DISTRIBUTIONS = {
     'onedl': (
         ('onedl-mmengine',),
@@ -55,7 +55,7 @@ def _version(distribution: str):
 
 
 def host_lines() -> List[HostLine]:
-    """Returns: The lines of which at least one distribution is installed."""
+    """List the lines of which at least one distribution is installed."""
     lines = []
     for name, packages in _DISTRIBUTIONS.items():
         versions, missing = {}, []
@@ -70,7 +70,7 @@ def host_lines() -> List[HostLine]:
 
 
 def missing_host_message() -> str:
-    """Returns: The error text for an environment without any host."""
+    """Write the error text for an environment without any host."""
     return (
         'no OpenMMLab host is installed: `pip install "halvit-mm[onedl]"` '
         'installs the maintained line, `pip install "halvit-mm[openmmlab]"` '
@@ -79,13 +79,13 @@ def missing_host_message() -> str:
 
 
 def unsupported_message(operator: str) -> str:
-    """The error text for an operator that torchvision does not stand in for.
+    """Write the error text for an operator that torchvision does not replace.
 
     Args:
-        operator: Its name, and with what arguments.
+        operator: The operator's name and the arguments it was called with.
 
     Returns:
-        Text with the command that builds mmcv for the installed line.
+        A text with the command that builds mmcv for the installed line.
     """
     names = [line.name for line in host_lines()]
     # Without isolation the build sees torch and compiles; a wheel in pip's

@@ -1,9 +1,9 @@
 """Where ``mmcv._ext`` comes from: compiled, or backed by torchvision.
 
-mmcv's wheels for most torch versions do not exist and compiling it takes a
-quarter of an hour, while Mask R-CNN needs three of its hundred operators. A
-finder in ``sys.meta_path`` supplies a stand-in when, and only when, the real
-extension cannot be imported.
+For most versions of PyTorch there is no wheel of mmcv, and compiling it takes
+a quarter of an hour, while Mask R-CNN needs three of its hundred operators. A
+finder in ``sys.meta_path`` supplies a replacement when, and only when, the
+real extension cannot be imported.
 """
 
 import importlib.abc
@@ -33,7 +33,7 @@ def _choice() -> str:
 
 
 def _native_spec(path):
-    """The spec of the compiled extension, or None where it does not load."""
+    """Find the compiled extension; None if it is missing or does not load."""
     spec = importlib.machinery.PathFinder.find_spec(NAME, path)
     if spec is None:
         return None
@@ -41,7 +41,7 @@ def _native_spec(path):
         importlib.util.module_from_spec(spec)
     except ImportError as error:
         logging.getLogger('halvit_mm').warning(
-            'the compiled %s does not load (%s); torchvision stands in',
+            'the compiled %s does not load (%s); torchvision replaces it',
             NAME,
             error,
         )
@@ -95,17 +95,17 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install_mmcv_ext() -> None:
-    """Register the finder, once, before all others."""
+    """Put the finder before all others, unless it is there already."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 def ops_backend() -> str:
-    """Which implementation mmcv's operators have in this process.
+    """Tell which implementation of mmcv's operators this process uses.
 
     Returns:
-        ``'native'``, ``'torchvision'`` or ``'none'`` (mmcv missing, or
-        ``native`` demanded where nothing is compiled).
+        ``'native'``, ``'torchvision'`` or ``'none'`` (mmcv is missing, or
+        ``native`` is required where nothing is compiled).
     """
     try:
         module = importlib.import_module(NAME)

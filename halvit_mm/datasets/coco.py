@@ -1,4 +1,4 @@
-"""mmdet's COCO data set with checks that come before the first step."""
+"""mmdet's COCO data set with checks before the first training step."""
 
 from pathlib import Path
 from typing import List
@@ -12,7 +12,7 @@ __all__ = ['CocoDataset']
 
 
 class _CheckedCOCO(COCO):
-    """COCO's index; a class name that it does not know is an error."""
+    """COCO's index, to which an unknown class name is an error."""
 
     def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()):
         wanted = list(cat_names)
@@ -29,7 +29,7 @@ def _class_message(wanted: List[str], categories) -> str:
     problem = (
         f'the annotation file has no classes {unknown}'
         if unknown
-        else 'the classes stand in another order in the annotation file'
+        else 'the classes are in another order in the annotation file'
     )
     return (
         f'{problem}.\n  classes of the config:   {wanted}\n'
@@ -41,21 +41,25 @@ def _class_message(wanted: List[str], categories) -> str:
 
 @DATASETS.register_module()
 class CocoDataset(MMDetCocoDataset):
-    """COCO detection, read as mmdet reads it, with errors that say why.
+    """COCO detection as mmdet reads it, with errors that name the cause.
 
-    Args: As for ``mmdet.CocoDataset``.
+    The arguments are those of ``mmdet.CocoDataset``.
 
     Raises:
         FileNotFoundError: If the annotation file, the image folder or its
             first image is missing.
         ValueError: If the classes are not those of the annotation file, or
-            stand in another order (labels would be exchanged).
+            in another order, which would exchange labels.
     """
 
     COCOAPI = _CheckedCOCO
 
     def load_data_list(self) -> List[dict]:
-        """Returns: One dict an image, as mmdet's."""
+        """Read the annotations.
+
+        Returns:
+            A dict for each image, as mmdet's.
+        """
         hint = (
             'set the folder with `--cfg-options data_root=...`; it holds '
             'the annotation files and image folders that the config names'

@@ -1,4 +1,4 @@
-"""Small images, decoded once."""
+"""Small images that are decoded only once."""
 
 from typing import List
 
@@ -12,23 +12,22 @@ __all__ = ['ImagesInMemory']
 
 @DATASETS.register_module()
 class ImagesInMemory(CustomDataset):
-    """Folders of images, one per class, that are read once and kept.
+    """Images in one folder per class, read once and kept in memory.
 
-    For images of a few kilobytes, where decoding would take longer than a
-    training step. The pipeline starts with ``img``, (H, W, 3) in BGR, and
-    has no ``LoadImageFromFile``.
-
-    Args: As for mmpretrain's ``CustomDataset``.
+    It is meant for images of a few kilobytes, where decoding would take longer
+    than a training step. The pipeline starts with ``img``, (H, W, 3) in BGR,
+    and has no ``LoadImageFromFile``. The arguments are those of mmpretrain's
+    ``CustomDataset``.
     """
 
     def load_data_list(self) -> List[dict]:
         """Read the images.
 
         Returns:
-            ``img`` and ``gt_label`` of every image.
+            A dict for each image with ``img`` and ``gt_label``.
 
         Raises:
-            ValueError: If one of them cannot be read.
+            ValueError: If an image cannot be read.
         """
         samples = super().load_data_list()
         for sample in samples:

@@ -1,4 +1,4 @@
-"""iNaturalist, which mmpretrain has no data set for."""
+"""iNaturalist, for which mmpretrain has no data set."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ['INaturalist']
 
 @DATASETS.register_module()
 class INaturalist(BaseDataset):
-    """Images of species, annotated by a JSON file in the manner of COCO.
+    """Images of species with a JSON file of annotations as in COCO.
 
     The folder of iNaturalist 2018 (8,142 species) or 2019 (1,010)::
 
@@ -23,13 +23,13 @@ class INaturalist(BaseDataset):
         └── train_val2018/...
 
     Args:
-        data_root: The folder.
-        split: Stem of the JSON file.
-        kwargs: As for mmpretrain's ``BaseDataset``.
+        data_root: The folder above.
+        split: Name of the JSON file without its suffix.
+        kwargs: Arguments of mmpretrain's ``BaseDataset``.
 
     Raises:
         FileNotFoundError: If there is no such JSON file.
-        ValueError: If the file is no such annotation.
+        ValueError: If the file does not hold such annotations.
     """
 
     def __init__(self, data_root: str, split: str, **kwargs) -> None:
@@ -38,7 +38,11 @@ class INaturalist(BaseDataset):
         )
 
     def load_data_list(self) -> List[dict]:
-        """Returns: ``img_path`` and ``gt_label`` of every image."""
+        """Read the annotations.
+
+        Returns:
+            A dict for each image with ``img_path`` and ``gt_label``.
+        """
         if not Path(self.ann_file).is_file():
             raise FileNotFoundError(
                 f'there is no {self.ann_file}: data_root is the folder with '
@@ -48,7 +52,7 @@ class INaturalist(BaseDataset):
         missing = {'images', 'annotations', 'categories'} - content.keys()
         if missing:
             raise ValueError(f'{self.ann_file} lacks {sorted(missing)}')
-        # Labels are the ranks of the ids, whatever the file's order.
+        # Labels are the ranks of the ids, whatever their order in the file.
         ids = sorted(category['id'] for category in content['categories'])
         label_of = {id_: label for label, id_ in enumerate(ids)}
         paths = {im['id']: im['file_name'] for im in content['images']}

@@ -1,4 +1,4 @@
-"""Loading of images, with the path in every complaint."""
+"""Loading of images with errors that name the file."""
 
 import logging
 from typing import Optional
@@ -14,12 +14,13 @@ __all__ = ['LoadImageFromFile']
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(MMCVLoadImageFromFile):
-    """mmcv's loader; an image that cannot be decoded is skipped or an error.
+    """mmcv's loader, which may skip images that cannot be decoded.
 
     Args:
-        max_broken: Images that may be skipped, counted in each worker
-            process. 0, for evaluation, makes the first one an error.
-        kwargs: As for ``mmcv.LoadImageFromFile``.
+        max_broken: Number of images that may be skipped, counted in each
+            worker process. With 0, as in evaluation, the first broken image
+            is an error.
+        kwargs: Arguments of ``mmcv.LoadImageFromFile``.
     """
 
     def __init__(self, max_broken: int = 0, **kwargs) -> None:
@@ -31,11 +32,11 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         """Load ``results['img_path']``.
 
         Args:
-            results: Of the data set.
+            results: The data set's dict of an image.
 
         Returns:
-            The results with ``img``, (H, W, 3), or None for an image that is
-            skipped: the data set then takes another one.
+            The dict with ``img``, (H, W, 3), or None if the image is skipped;
+            the data set then takes another one.
 
         Raises:
             FileNotFoundError: If there is no such file.

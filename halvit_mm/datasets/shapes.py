@@ -1,8 +1,8 @@
 """The demo's data: circles, squares and triangles, drawn from a seed.
 
-Two sets come from the same brush: photos of several objects with COCO
-annotations for detection, and crops of one object in folders by class for
-pretraining. Every image, polygon, area and box follows from the seed.
+There are two data sets: images of several objects with COCO annotations for
+detection, and images of one object in a folder per class for pretraining. The
+seed determines every image, polygon, area and box.
 """
 
 import json
@@ -16,8 +16,8 @@ from pycocotools import mask as coco_mask
 __all__ = ['CLASSES', 'draw_detection_split', 'draw_folder_split']
 
 CLASSES = ('circle', 'square', 'triangle')
-#: Corners of a polygon, and the angle of the first when it stands upright;
-#: a circle is a polygon of many corners.
+#: Corners of each polygon (a circle has many), and the angle of the first
+#: corner when the polygon stands upright.
 _CORNERS = {'circle': 32, 'square': 4, 'triangle': 3}
 _UPRIGHT = {'circle': 0.0, 'square': np.pi / 4, 'triangle': -np.pi / 2}
 _TILT = np.deg2rad(20)  # at most, to either side
@@ -26,7 +26,7 @@ _NOISE = 8.0  # standard deviation, of 255 grey levels
 
 
 def _polygon(rng, name: str, centre, radius: float) -> np.ndarray:
-    """Returns: Corners (K, 2), x and y in pixels, slightly tilted."""
+    """Draw a slightly tilted polygon: corners (K, 2), x and y in pixels."""
     corners = _CORNERS[name]
     turn = _UPRIGHT[name] + rng.uniform(-_TILT, _TILT)
     angles = turn + np.arange(corners) * 2 * np.pi / corners
@@ -35,7 +35,7 @@ def _polygon(rng, name: str, centre, radius: float) -> np.ndarray:
 
 
 def _ground(rng, size: int) -> np.ndarray:
-    """Returns: Dark, noisy, unevenly lit ground, (size, size, 3), float."""
+    """Make a dark, noisy, unevenly lit background, (size, size, 3)."""
     light = rng.normal(0, _NOISE, (4, 4, 3))
     light = cv2.resize(light, (size, size), interpolation=cv2.INTER_CUBIC)
     return rng.uniform(40, 110) + light + rng.normal(0, _NOISE, light.shape)
@@ -52,7 +52,7 @@ def _rle(polygon: np.ndarray, size: int) -> dict:
 
 
 def _place(rng, size: int, taken: List[Tuple[np.ndarray, float]]):
-    """Returns: A centre and radius clear of the others, or None."""
+    """Find a centre and radius that keep clear of the others, or None."""
     for _ in range(20):
         radius = rng.uniform(*_RADIUS)
         centre = rng.uniform(radius + 1, size - radius - 1, 2)
@@ -65,7 +65,7 @@ def _place(rng, size: int, taken: List[Tuple[np.ndarray, float]]):
 
 
 def _draw(rng, size: int, names: List[str]) -> Tuple[np.ndarray, List[dict]]:
-    """Returns: An image (size, size, 3), uint8, and its annotations."""
+    """Draw an image (size, size, 3), uint8, and list its annotations."""
     image, taken, annotations = _ground(rng, size), [], []
     for name in names:
         place = _place(rng, size, taken)
@@ -74,7 +74,7 @@ def _draw(rng, size: int, names: List[str]) -> Tuple[np.ndarray, List[dict]]:
         taken.append(place)
         polygon = _polygon(rng, name, *place)
         rle = _rle(polygon, size)
-        # Painted from COCO's own rasterisation: image and mask agree exactly.
+        # With COCO's own rasterisation image and mask agree exactly.
         _paint(rng, image, coco_mask.decode(rle).astype(bool))
         annotations.append(
             dict(
@@ -99,15 +99,15 @@ def draw_detection_split(
     """Draw images of up to ``max_objects`` objects, with COCO annotations.
 
     Writes ``<root>/<split>/*.png`` and ``<root>/annotations/<split>.json``.
-    About one image in twenty shows the ground alone.
+    About one image in twenty has no object.
 
     Args:
         root: Folder of the data set.
         split: For example ``'train'``.
         num_images: Number of images.
         size: Height and width in pixels.
-        seed: What everything follows from.
-        max_objects: Most objects in an image.
+        seed: Seed of the random numbers.
+        max_objects: Maximal number of objects in an image.
 
     Returns:
         The annotations as written.
@@ -149,16 +149,16 @@ def draw_folder_split(
     size: int = 64,
     seed: int = 0,
 ) -> None:
-    """Draw images of one object each, in one folder a class.
+    """Draw images of one object each, in a folder per class.
 
     Writes ``<root>/<split>/<class>/*.png``, the classes in turn.
 
     Args:
         root: Folder of the data set.
         split: For example ``'train'``.
-        num_images: Number of images of all classes together.
+        num_images: Number of images in all classes together.
         size: Height and width in pixels.
-        seed: What everything follows from.
+        seed: Seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
     for index in range(num_images):

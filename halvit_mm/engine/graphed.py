@@ -64,20 +64,17 @@ class GraphedForward:
       seen, nor are another choice of operators or changed hooks:
       :meth:`reset`.
 
-    Calls are to come from one thread. Each graph has memory of its own for
-    inputs, outputs and intermediate results, so ``max_graphs`` bounds the
-    memory, too. Shapes beyond it run eagerly rather than push out an older
-    graph: recording costs several forward passes, so that shapes which take
-    turns would be slower than without graphs; eagerly they cost what they
-    always did.
+    Calls are to come from one thread. Each graph has memory of its own, so
+    ``max_graphs`` bounds the memory, too. Shapes beyond it run eagerly: to
+    record a graph costs several forward passes, and shapes that take turns
+    would be slower than without graphs.
 
     Args:
         module: Takes tensors by position, returns a tensor or a tuple of
             tensors.
         max_graphs: Number of graphs to keep.
-        copy_outputs: Whether results are copies. Without, they are the
-            graph's own tensors, which the next call with the same shapes
-            overwrites: faster, for a caller who is done with them by then.
+        copy_outputs: Whether results are copies. Without, the next call with
+            the same shapes overwrites them.
         num_warmup: Eager runs before recording, in which libraries choose
             their algorithms.
 
@@ -95,11 +92,11 @@ class GraphedForward:
         copy_outputs: bool = True,
         num_warmup: int = 3,
     ) -> None:
-        for name, value in dict(
-            max_graphs=max_graphs, num_warmup=num_warmup
-        ).items():
-            if value < 1:
-                raise ValueError(f'{name}={value}: it is to be at least 1')
+        if max_graphs < 1 or num_warmup < 1:
+            raise ValueError(
+                f'max_graphs={max_graphs} and num_warmup={num_warmup} must '
+                'be at least 1'
+            )
         self.module = module
         self.max_graphs = max_graphs
         self.copy_outputs = copy_outputs
@@ -141,7 +138,12 @@ class GraphedForward:
         if captured is None:
             if len(self._graphs) >= self.max_graphs:
                 return self._run_eagerly(inputs)
-            self._check_modules()
+            parts = self.module.named_modules()
+            if part := [name for name, m in parts if m.training]:
+                raise ValueError(
+                    f'{part} of {type(self.module).__name__} are in training '
+                    'mode: call eval() before it is graphed'
+                )
             # Tensors of inference mode could not be written outside of it.
             with torch.inference_mode(False), torch.no_grad():
                 captured = self.capture(inputs)
@@ -157,14 +159,7 @@ class GraphedForward:
         return tuple(output.clone() for output in captured.outputs)
 
     def capture(self, inputs: Tuple[Tensor, ...]) -> CapturedForward:
-        """Record the module for the shapes of some inputs.
-
-        Args:
-            inputs: As for :meth:`__call__`.
-
-        Returns:
-            The recording; its inputs are new tensors.
-        """
+        """Record the module for the shapes of some inputs, into new ones."""
         device = inputs[0].device
         static = tuple(given.clone() for given in inputs)
         stream = torch.cuda.Stream(device)
@@ -181,11 +176,8 @@ class GraphedForward:
         return CapturedForward(static, outputs, graph.replay, held)
 
     def _autocast(self):
-        """Autocast as it is, but without its cache of cast weights.
-
-        A cast that an earlier call left in the cache would be no part of the
-        graph, and its memory is freed where autocast ends.
-        """
+        # As it is, but without its cache: a cast of an earlier call would be
+        # no part of the graph, and its memory is freed where autocast ends.
         if not torch.is_autocast_enabled(self.device_type):
             return nullcontext()
         return torch.autocast(
@@ -214,41 +206,27 @@ class GraphedForward:
 
     def _check(self, inputs: Tuple[Any, ...]) -> None:
         name = type(self.module).__name__
+        problem = ''
         if torch.is_grad_enabled():
-            raise ValueError(
-                f'a graph of {name} has no gradients: call it under '
-                'torch.no_grad()'
-            )
-        if self.module.training:
-            raise ValueError(
-                f'{name} is in training mode: call eval() before it is graphed'
-            )
-        if not inputs:
-            raise ValueError(f'a graph of {name} needs at least one tensor')
+            problem = 'has no gradients: call it under torch.no_grad()'
+        elif self.module.training:
+            problem = 'is in training mode: call eval() before it is graphed'
+        elif not inputs:
+            problem = 'needs at least one tensor'
+        if problem:
+            raise ValueError(f'a graph of {name} {problem}')
         for i, x in enumerate(inputs):
             if not isinstance(x, Tensor):
-                raise ValueError(
-                    f'input {i} of {name} is a {type(x).__name__}, not a '
-                    'tensor'
+                problem = f'a {type(x).__name__}, not a tensor'
+            elif x.device.type != self.device_type:
+                problem = f'on {x.device}: graphs need {self.device_type}'
+            elif x.device != inputs[0].device:
+                problem = (
+                    f'on {x.device}, the first one on {inputs[0].device}: '
+                    'graphs need one device'
                 )
-            if x.device.type != self.device_type:
-                raise ValueError(
-                    f'input {i} of {name} is on {x.device}: graphs need '
-                    f'{self.device_type}'
-                )
-            if x.device != inputs[0].device:
-                raise ValueError(
-                    f'the inputs of {name} are on {inputs[0].device} and '
-                    f'{x.device}: graphs need one device'
-                )
-
-    def _check_modules(self) -> None:
-        training = [n for n, m in self.module.named_modules() if m.training]
-        if training:
-            raise ValueError(
-                f'{training} of {type(self.module).__name__} are in training '
-                'mode: call eval() before it is graphed'
-            )
+            if problem:
+                raise ValueError(f'input {i} of {name} is {problem}')
 
 
 def _tensors_of(module: nn.Module) -> Iterator[Tensor]:

@@ -16,15 +16,21 @@ __all__ = ['BFloat16OptimWrapper']
 class BFloat16OptimWrapper(OptimWrapper):
     """Autocast to bfloat16 without loss scaling.
 
-    bfloat16 has float32's range, so nothing needs scaling; mmengine's
-    ``AmpOptimWrapper`` would scale all the same and refuses CPUs.
-
-    Args: As for ``mmengine.optim.OptimWrapper``.
+    bfloat16 has the range of float32, so losses need no scaling. mmengine's
+    ``AmpOptimWrapper`` scales them anyway and does not support CPUs. The
+    arguments are those of ``mmengine.optim.OptimWrapper``.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module):
-        """Args: model: What runs inside. Yields: Nothing."""
+        """Enter the context of a forward pass.
+
+        Args:
+            model: The model that runs in it.
+
+        Yields:
+            Nothing.
+        """
         with (
             super().optim_context(model),
             torch.autocast(

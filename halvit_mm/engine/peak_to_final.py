@@ -16,18 +16,17 @@ __all__ = ['PeakToFinalHook']
 
 @HOOKS.register_module()
 class PeakToFinalHook(Hook):
-    """Logs the best and the final score and their difference.
+    """Log the best and the final score and their difference.
 
-    That is the stability figure of GroupedMLP / ShallowMLP, in points of
-    top-1: how much a run loses between its best epoch and its last one. The
-    scores, and all metrics of the last validation, stand in
-    ``peak_to_final.json`` in the work directory, from which a resumed run
-    goes on; a checkpoint does not hold the score of its own
-    epoch, it is written before the validation. A score that is no number is
-    the best one only where all are.
+    The difference is the measure of stability of GroupedMLP / ShallowMLP: how
+    many points of top-1 a run loses between its best epoch and its last one.
+    The scores, and all metrics of the last validation, are written to
+    ``peak_to_final.json`` in the work directory, where a resumed run reads
+    them; a checkpoint is written before the validation of its epoch and so
+    does not hold the score. NaN counts as lower than any number.
 
     Args:
-        metric: The score, larger is better.
+        metric: Name of the score; larger is better.
     """
 
     priority = 'LOW'  # after the score was logged
@@ -45,10 +44,10 @@ class PeakToFinalHook(Hook):
         not have the file, and would validate alone in :meth:`after_train`.
 
         Args:
-            runner: Whose training begins.
+            runner: The runner whose training begins.
 
         Raises:
-            ValueError: If it does not train by epochs.
+            ValueError: If the runner does not train by epochs.
         """
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(
@@ -73,14 +72,14 @@ class PeakToFinalHook(Hook):
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[Dict[str, float]] = None
     ) -> None:
-        """Keep a score.
+        """Keep the score of an epoch.
 
         Args:
-            runner: Tells the epoch.
-            metrics: Of this validation.
+            runner: The runner that validated.
+            metrics: Name -> value, of this validation.
 
         Raises:
-            KeyError: If the score is not among them.
+            KeyError: If the score is not among the metrics.
         """
         if metrics is None or self.metric not in metrics:
             raise KeyError(
@@ -95,24 +94,20 @@ class PeakToFinalHook(Hook):
             path.write_text(text + '\n')
 
     def after_train(self, runner: Runner) -> None:
-        """Log the figures. Args: runner: Whose training ends."""
+        """Log the scores, after validating the last epoch if need be.
+
+        Args:
+            runner: The runner whose training ends.
+        """
         if runner.epoch not in self._scores and runner.val_loop is not None:
-            runner.val_loop.run()  # it was stopped before its last one
+            runner.val_loop.run()  # training ended between two validations
         if not self._scores:
             return
-        summary = self._summary()
         runner.logger.info(
-            '%s: best %.4f in epoch %d, final %.4f, difference %.4f',
-            *(
-                summary[key]
-                for key in (
-                    'metric',
-                    'best',
-                    'best_epoch',
-                    'final',
-                    'difference',
-                )
-            ),
+            '{metric}: best {best:.4f} in epoch {best_epoch}, final '
+            '{final:.4f}, difference {difference:.4f}'.format(
+                **self._summary()
+            )
         )
 
     def _order(self, epoch: int) -> Tuple[bool, float]:

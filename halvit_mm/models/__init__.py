@@ -1,5 +1,6 @@
 """Models; importing this package fills the registry."""
 
+from .. import registry  # noqa: F401  first: it says which host is missing
 from .backbones import (
     GroupedMLPViT,
     HaLViT,

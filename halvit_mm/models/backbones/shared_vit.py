@@ -28,28 +28,15 @@ class _SharingViT(PlainViT):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> '_SharingViT':
-        """Set the mode; the layers' references are refreshed.
-
-        Args:
-            mode: True for training.
-
-        Returns:
-            The backbone.
-        """
+        """Set the mode; the layers' references are refreshed."""
         self._share()
         return super().train(mode)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Extract features.
+        """Extract features as :class:`PlainViT` does.
 
         A child that was replaced at its owner, by an adapter for example,
         reaches the layers that borrow it.
-
-        Args:
-            x: As for :class:`PlainViT`.
-
-        Returns:
-            As for :class:`PlainViT`.
         """
         if not torch.compiler.is_compiling():
             self._share()

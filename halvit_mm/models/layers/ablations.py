@@ -72,28 +72,11 @@ class ShiftedFFN(TiedFFN):
             self.variant = f'{self.variant}+shift{hidden_shift}'
 
     def between(self, hidden: Tensor) -> Tensor:
-        """Move every hidden unit k rows on.
-
-        Args:
-            hidden: (B, T, hidden width).
-
-        Returns:
-            (B, T, hidden width).
-        """
+        """Move every hidden unit k rows on, see :meth:`.TiedFFN.between`."""
         return super().between(hidden).roll(self.hidden_shift, -1)
 
     def compute(self, x: Tensor, w: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
-        """Compute the network without an operator.
-
-        Args:
-            x: (B, T, D).
-            w: (hidden width, D).
-            b1: (hidden width,).
-            b2: (D,).
-
-        Returns:
-            (B, T, D).
-        """
+        """Compute :meth:`.TiedFFN.compute` without an operator."""
         hidden = F.gelu(F.linear(x, w, b1), approximate=self.approximate)
         return F.linear(self.between(hidden), w.t(), b2)
 
@@ -128,14 +111,7 @@ class GainedFFN(ShiftedFFN):
         _put_gain_first(self, LearntGain(feedforward_channels, signed_start))
 
     def between(self, hidden: Tensor) -> Tensor:
-        """Multiply by the gain, then shift.
-
-        Args:
-            hidden: (B, T, hidden width).
-
-        Returns:
-            (B, T, hidden width).
-        """
+        """Multiply by the gain, then shift."""
         return super().between(self.gain(hidden))
 
 
@@ -166,15 +142,7 @@ class GainedSelfAttention(TiedSelfAttention):
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, hw: Tuple[int, int]
     ) -> Tensor:
-        """Attend, and multiply the output by the gain.
-
-        Args:
-            q, k, v: (B, T, D).
-            hw: The grid's height and width in tokens.
-
-        Returns:
-            (B, T, D).
-        """
+        """Attend, and multiply the output by the gain."""
         return self.gain(super().attend(q, k, v, hw))
 
 

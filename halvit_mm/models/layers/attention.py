@@ -167,14 +167,7 @@ class TiedSelfAttention(PackedModule, _SelfAttentionBase):
         return [self.q, self.kv]
 
     def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """Cast ``[Wq; Wkv; Wkv^T]``, their biases and the output's.
-
-        Args:
-            dtype: Data type of the copy.
-
-        Returns:
-            Packed tensors by name.
-        """
+        """Cast ``[Wq; Wkv; Wkv^T]``, their biases and the output's."""
         biases = (self.q.bias, self.kv.bias, self.kv.transposed.bias)
         has_bias = biases[0] is not None
         return dict(

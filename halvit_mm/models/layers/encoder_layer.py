@@ -118,15 +118,7 @@ class TiedEncoderLayer(EncoderLayer):
         super().__init__(*args, attn_cls=attn_cls, ffn_cls=ffn_cls, **kwargs)
 
     def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
-        """Apply the layer.
-
-        Args:
-            x: (B, T, D).
-            hw: The grid's height and width in tokens.
-
-        Returns:
-            (B, T, D).
-        """
+        """Apply the layer by its operators, see :class:`EncoderLayer`."""
         ln1, ln2 = self.ln1, self.ln2
         if (
             not are_untouched(nn.LayerNorm.forward, ln1, ln2)

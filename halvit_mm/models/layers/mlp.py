@@ -96,14 +96,7 @@ class TiedFFN(PackedModule, BaseModule):
         return [self.tied]
 
     def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """Cast the matrix and both biases.
-
-        Args:
-            dtype: Data type of the copy.
-
-        Returns:
-            Arguments of :func:`halvit_mm.ops.tied_ffn`.
-        """
+        """Cast the arguments of :meth:`compute`."""
         return dict(
             w=self.tied.weight.to(dtype),
             b1=self.tied.bias.to(dtype),
@@ -147,14 +140,7 @@ class TiedFFN(PackedModule, BaseModule):
         )
 
     def forward_plain(self, x: Tensor) -> Tensor:
-        """Apply the network through its modules, without operators.
-
-        Args:
-            x: (B, T, D).
-
-        Returns:
-            (B, T, D).
-        """
+        """Apply the network by calling its modules, (B, T, D) to (B, T, D)."""
         hidden = F.gelu(self.tied(x), approximate=self.approximate)
         hidden = self.drop(self.between(hidden))
         return self.drop(tied_linear_in(self.tied).forward_transposed(hidden))
@@ -200,13 +186,6 @@ class SignedFFN(TiedFFN):
         super().__init__(embed_dims, feedforward_channels, **kwargs)
 
     def between(self, hidden: Tensor) -> Tensor:
-        """Negate the second half of the hidden units.
-
-        Args:
-            hidden: (B, T, hidden width).
-
-        Returns:
-            (B, T, hidden width).
-        """
+        """Negate the second half of the hidden units."""
         positive, negative = hidden.chunk(2, dim=-1)
         return torch.cat((positive, -negative), dim=-1)

@@ -102,14 +102,7 @@ class PackedModule(nn.Module):
         return next((t.dtype for t in tensors if t is not None), None)
 
     def train(self, mode: bool = True) -> 'PackedModule':
-        """Set the mode; training drops the packed weights.
-
-        Args:
-            mode: True for training.
-
-        Returns:
-            The module.
-        """
+        """Set the mode; training drops the packed weights."""
         if mode:
             self.unpack_weights()
         return super().train(mode)

@@ -16,25 +16,25 @@ __all__ = ['SimpleFPN']
 
 @MODELS.register_module()
 class SimpleFPN(BaseModule):
-    """A pyramid from the single map of a plain ViT (ViTDet, Li et al., 2022).
+    """A feature pyramid from the single map of a plain ViT.
 
-    Sec. 3 there; HaLViT (Koyun and Toereyin, 2024), Sec. 4.2. Each level
-    comes from the same map: deconvolutions of stride 2 upwards, identity, or
-    max pooling downwards, followed by a 1x1 and a 3x3 convolution, each with
-    a norm. Further levels are the last one, subsampled by 2.
+    ViTDet (Li et al., 2022), Sec. 3; HaLViT (Koyun and Toereyin, 2024), Sec.
+    4.2. Each level is computed from the same map: by deconvolutions of stride
+    2, not at all, or by max pooling, followed by a 1x1 and a 3x3 convolution,
+    each with a norm. Further levels subsample the last one by 2.
 
     Args:
-        in_channels: D of the backbone.
+        in_channels: Channels of the backbone's map.
         out_channels: Channels of every level.
         patch_size: Stride of the backbone's map in pixels, a power of two.
-        strides: Strides of the levels that are computed, powers of two.
+        strides: Strides of the computed levels in pixels, powers of two.
         num_outs: Number of levels, the subsampled ones included.
-        norm_cfg: A norm of maps (B, C, H, W); LayerNorm over the channels by
-            default.
-        init_cfg: The new layers start Xavier uniform (HaLViT, Sec. 4.2).
+        norm_cfg: Norm of maps (B, C, H, W); by default LayerNorm over the
+            channels.
+        init_cfg: By default Xavier uniform (HaLViT, Sec. 4.2).
 
     Raises:
-        ValueError: If a stride or the patch size is no power of two, or if
+        ValueError: If a stride or the patch size is not a power of two, or if
             ``num_outs`` is smaller than the number of strides.
     """
 
@@ -86,12 +86,12 @@ class SimpleFPN(BaseModule):
             inputs: One map, (B, in_channels, H, W).
 
         Returns:
-            ``num_outs`` maps (B, out_channels, H_i, W_i), finest first.
-            Float32 also under autocast: the host's RoI extractors round box
-            coordinates to the maps' precision.
+            ``num_outs`` maps (B, out_channels, H_i, W_i), finest first. They
+            are float32 under autocast, too, because the host's RoI extractors
+            round box coordinates to the precision of the maps.
 
         Raises:
-            ValueError: If the backbone gives more or less than one map.
+            ValueError: If there is not exactly one map.
         """
         if len(inputs) != 1:
             raise ValueError(
@@ -107,7 +107,7 @@ class SimpleFPN(BaseModule):
 
 
 def _level(in_channels, out_channels, doublings, norm_cfg) -> nn.Sequential:
-    """One level; ``doublings`` of the map's size, halvings if negative."""
+    """Build a level that doubles the map's size (negative: halves it)."""
     modules, channels = [], in_channels
     for i in range(doublings):
         if i:

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import ResNet
@@ -16,6 +15,8 @@ from halvit_mm.apis.model_info import count_parameters
 from halvit_mm.models.backbones import TiedResNet
 from halvit_mm.models.backbones.tied_resnet import TiedStage
 from tests.helpers import assert_one_owner, loss_of, num_params
+
+from .untied_stage import Stage
 
 PE1, PE2 = (0, 1, 2, 3), (2, 3)
 
@@ -57,68 +58,6 @@ def test_counts(tied_stages, params, macs):
     assert counter.get_total_flops() == 2 * macs
 
 
-class Block(nn.Module):
-    """A bottleneck with two 1x1 convolutions of its own."""
-
-    def __init__(self, block, weight):
-        super().__init__()
-        block = copy.deepcopy(block)
-        mid, channels = weight.shape
-        self.reduce = nn.Conv2d(channels, mid, 1, bias=False)
-        self.expand = nn.Conv2d(mid, channels, 1, bias=False)
-        self.reduce.weight.data.copy_(weight[..., None, None])
-        self.expand.weight.data.copy_(weight.t()[..., None, None])
-        self.inner = nn.Sequential(
-            block.bn1, nn.ReLU(), block.conv, block.bn2, nn.ReLU()
-        )
-        self.norm = block.bn3
-
-    def forward(self, x, identity):
-        y = self.norm(self.expand(self.inner(self.reduce(x))))
-        return F.relu(y + identity)
-
-
-class Stage(nn.Module):
-    """The stage with copies of the matrix in every block.
-
-    What stands before the blocks is written out as functions of the weights.
-    """
-
-    def __init__(self, stage):
-        super().__init__()
-        self.state = {k: v.clone() for k, v in stage.state_dict().items()}
-        weight = stage.weight.detach()
-        self.blocks = nn.ModuleList(Block(b, weight) for b in stage.blocks)
-
-    def norm(self, x, name):
-        mean, var, weight, bias = (
-            self.state[f'{name}.{key}']
-            for key in ('running_mean', 'running_var', 'weight', 'bias')
-        )
-        return F.batch_norm(x, mean, var, weight, bias, self.training)
-
-    def new_channels(self, x):
-        """Grouped 3x3 convolution -> BN -> GELU."""
-        weight = self.state['expand.0.weight']
-        y = F.conv2d(x, weight, padding=1, groups=x.shape[1])
-        return F.gelu(self.norm(y, 'expand.1'))
-
-    def identity(self, x):
-        """Depthwise 3x3 convolution of stride 2 -> BN -> BN."""
-        weight = self.state['downsample.0.weight']
-        y = F.conv2d(x, weight, stride=2, padding=1, groups=x.shape[1])
-        return self.norm(self.norm(y, 'downsample.1'), 'downsample.2')
-
-    def forward(self, x):
-        x = torch.cat([self.new_channels(x), x], dim=1)
-        first, *others = self.blocks
-        strided = 'downsample.0.weight' in self.state
-        x = first(x, self.identity(x) if strided else x)
-        for block in others:
-            x = block(x, x)
-        return x
-
-
 @pytest.mark.parametrize('mode', ['train', 'eval'])
 def test_equals_a_twin_without_sharing(mode):
     model = shake(small())
@@ -148,12 +87,7 @@ def test_equals_a_twin_without_sharing(mode):
 def test_out_indices_and_strides():
     maps = small(out_indices=(0, 1, 2, 3)).eval()(torch.randn(1, 3, 64, 96))
     shapes = [tuple(m.shape[1:]) for m in maps]
-    assert shapes == [
-        (16, 16, 24),
-        (32, 8, 12),
-        (64, 4, 6),
-        (128, 2, 3),
-    ]
+    assert shapes == [(16, 16, 24), (32, 8, 12), (64, 4, 6), (128, 2, 3)]
 
 
 def test_effective_parameters():
@@ -258,23 +192,23 @@ def test_frozen_stages():
     assert not any(norm.training for norm in norms)
 
 
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (dict(depth=18), 'depth=18: choose one of 50, 101, 152'),
-        (dict(tied_stages=(1, 4)), r'\[4\] are none of the 4 stages'),
-        (dict(dilations=(1, 1, 1, 2)), 'dilation=2: .* no dilation but 1'),
-        (dict(with_cp=True), 'with_cp=True: .* no with_cp but False'),
-        (dict(avg_down=True), 'avg_down=True: .* no avg_down but False'),
-        (dict(style='caffe'), "style='caffe': .* no style but 'pytorch'"),
-        (dict(expansion=2), 'expansion=2: .* no expansion but 4'),
-        (dict(conv_cfg=dict(type='Conv2d')), 'no conv_cfg but None'),
-        (dict(drop_path_rate=0.1), r'drop_path_rate=0\..* but 0\.0'),
-    ],
-)
-def test_bad_input(options, message):
+BAD_INPUT = {
+    'depth=18: choose one of 50, 101, 152': dict(depth=18),
+    r'\[4\] are none of the 4 stages': dict(tied_stages=(1, 4)),
+    'dilation=2: .* no dilation but 1': dict(dilations=(1, 1, 1, 2)),
+    'with_cp=True: .* no with_cp but False': dict(with_cp=True),
+    'avg_down=True: .* no avg_down but False': dict(avg_down=True),
+    "style='caffe': .* no style but 'pytorch'": dict(style='caffe'),
+    'expansion=2: .* no expansion but 4': dict(expansion=2),
+    'no conv_cfg but None': dict(conv_cfg=dict(type='Conv2d')),
+    r'drop_path_rate=0\..* but 0\.0': dict(drop_path_rate=0.1),
+}
+
+
+@pytest.mark.parametrize('message', BAD_INPUT)
+def test_bad_input(message):
     with pytest.raises(ValueError, match=message):
-        TiedResNet(**options)
+        TiedResNet(**BAD_INPUT[message])
 
 
 @pytest.mark.parametrize(
@@ -288,9 +222,9 @@ def test_bad_input(options, message):
     ],
 )
 def test_stages_that_are_not_tied_take_what_the_host_has(options):
-    sizes = dict(stem_channels=4, base_channels=4)
-    model = TiedResNet(tied_stages=(), **sizes, **options)
-    twin = ResNet(50, **sizes, **options)
+    options = dict(stem_channels=4, base_channels=4, **options)
+    model = TiedResNet(tied_stages=(), **options)
+    twin = ResNet(50, **options)
     twin.load_state_dict(model.state_dict())
     model.eval(), twin.eval()
     image = torch.randn(1, 3, 64, 64)
@@ -334,29 +268,21 @@ def test_layer_depth(tied_stages, depth):
 
 def test_layer_wise_decay():
     """ResNet50's depths: stem 0, stages 1, 2-3, 4-5, 6, head 7."""
-    model = MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            backbone=dict(
-                type='halvit_mm.TiedResNet',
-                tied_stages=PE1,
-                stem_channels=4,
-                base_channels=4,
-            ),
-            neck=dict(type='mmpretrain.GlobalAveragePooling'),
-            head=dict(
-                type='mmpretrain.LinearClsHead', num_classes=3, in_channels=128
-            ),
-        )
+    backbone = dict(type='halvit_mm.TiedResNet', tied_stages=PE1)
+    head = dict(type='mmpretrain.LinearClsHead', num_classes=3)
+    classifier = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(backbone, stem_channels=4, base_channels=4),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(head, in_channels=128),
     )
-    wrapper = build_optim_wrapper(
-        model,
-        dict(
-            optimizer=dict(type='SGD', lr=1.0, weight_decay=1e-4),
-            constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
-            paramwise_cfg=dict(layer_decay_rate=0.5),
-        ),
+    model = MODELS.build(classifier)
+    recipe = dict(
+        optimizer=dict(type='SGD', lr=1.0, weight_decay=1e-4),
+        constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=0.5),
     )
+    wrapper = build_optim_wrapper(model, recipe)
     groups = wrapper.optimizer.param_groups
     rates = {group['param_name']: group['lr'] for group in groups}
     assert rates.keys() == dict(model.named_parameters()).keys()

@@ -177,7 +177,7 @@ VARIANTS = {
         inference_only=True,
     ),
     'graph': Variant(
-        'prepared, as a CUDA graph',
+        'packed weights, as a CUDA graph',
         context=ops.use,
         change=_graph,
         inference_only=True,
