@@ -14,7 +14,6 @@ __all__ = [
     'GROWTH',
     'SVD_METHODS',
     'Factors',
-    'budget_range',
     'decompose',
     'num_parameters',
     'rank_for_budget',
@@ -62,20 +61,6 @@ def num_parameters(dim: int, width: int, rank: int, sparsity: float) -> float:
     return rank * (dim + (1 - sparsity) * width)
 
 
-def budget_range(dim: int, width: int, sparsity: float) -> Tuple[float, float]:
-    """Find the least and the largest budget of a group.
-
-    Args:
-        dim: d.
-        width: P.
-        sparsity: Share of the entries of V that is zero, 0 to 1.
-
-    Returns:
-        The budget of rank 1, and 1.
-    """
-    return num_parameters(dim, width, 1, sparsity) / (dim * width), 1.0
-
-
 def rank_for_budget(
     dim: int,
     width: int,
@@ -103,12 +88,12 @@ def rank_for_budget(
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f'sparsity={sparsity}: it is at least 0 and below 1')
-    least, largest = budget_range(dim, width, sparsity)
+    least = num_parameters(dim, width, 1, sparsity) / (dim * width)
     least += scaled / dim
-    if not least <= budget <= largest:
+    if not least <= budget <= 1:
         raise ValueError(
             f'a budget of {budget} cannot be met: {width} columns of {dim} '
-            f'at sparsity {sparsity} reach {least:.4f} to {largest:.4f}'
+            f'at sparsity {sparsity} reach {least:.4f} to 1.0000'
         )
     available = budget * dim * width - scaled * width
     return math.floor(available / (dim + (1 - sparsity) * width) + 1e-9)

@@ -7,7 +7,7 @@ they did, ``convert`` chooses how the result is computed.
 
 from dataclasses import dataclass, field
 from logging import WARNING
-from typing import List, NamedTuple
+from typing import List
 
 import torch
 from torch import nn
@@ -22,7 +22,6 @@ from .targets import Group, Unit, find_groups
 
 __all__ = [
     'Compression',
-    'Decomposition',
     'EXECUTIONS',
     'convert',
     'factorize',
@@ -33,23 +32,6 @@ __all__ = [
 #: ``materialize`` multiplies base and factor once: dense weights again, as
 #: fast as the original. ``low_rank`` computes ``(x U) V`` at every call.
 EXECUTIONS = ('materialize', 'low_rank')
-
-
-class Decomposition(NamedTuple):
-    """What :func:`factorize` did to a group.
-
-    Attributes:
-        structure: How the group is factorised.
-        svd_error: ``|M - U V| / |M|`` of the truncated SVD.
-        dense_parameters: Number of parameters of the weights as they were.
-        parameters: Number of parameters of the base, of the factors' values
-            that are not zero, and of the scales, as the budget counts them.
-    """
-
-    structure: Structure
-    svd_error: float
-    dense_parameters: int
-    parameters: float
 
 
 @dataclass
@@ -63,7 +45,8 @@ class Compression:
         structures: How; one per group.
         kept_dense: Structures of the groups that are not factorised, because
             they would not become smaller.
-        decompositions: What :func:`factorize` did, one per group.
+        svd_errors: ``|M - U V| / |M|`` of the truncated SVD of each group,
+            after :func:`factorize`.
     """
 
     model: nn.Module
@@ -71,7 +54,7 @@ class Compression:
     groups: List[Group]
     structures: List[Structure]
     kept_dense: List[Structure]
-    decompositions: List[Decomposition] = field(default_factory=list)
+    svd_errors: List[float] = field(default_factory=list)
 
     @property
     def passes(self) -> List[List[Unit]]:
@@ -128,7 +111,7 @@ def factorize(compression: Compression) -> None:
     Args:
         compression: Its model is changed: weights become products of a base,
             which the model registers once per group, and factors, which are
-            not pruned yet. Its decompositions are filled.
+            not pruned yet. Its ``svd_errors`` are filled.
 
     Raises:
         ValueError: If factors are not finite.
@@ -156,14 +139,7 @@ def factorize(compression: Compression) -> None:
             )
         attach_structure(compression.model, [structure])
         _fill(compression.model, structure, parts, norms)
-        compression.decompositions.append(
-            Decomposition(
-                structure,
-                parts.error,
-                structure.dense_parameters,
-                structure.parameters(config.sparsity),
-            )
-        )
+        compression.svd_errors.append(parts.error)
 
 
 def prepare(model: nn.Module, config: FiPSConfig) -> Compression:

@@ -5,7 +5,7 @@ side, one column of d numbers per neuron.
 """
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -134,14 +134,11 @@ def _nothing_matches(pattern: str, modules: Dict[str, nn.Module]) -> str:
     """Say what else the expression could have meant."""
     names = {id(module): name for name, module in modules.items()}
     for parent, module in modules.items():
-        for key, value in vars(module).items():
-            borrowed = f'{parent}.{key}' if parent else key
-            if isinstance(value, nn.Module) and re.fullmatch(
-                pattern, borrowed
-            ):
-                owner = names.get(id(value), 'a module that is not in here')
+        for name, borrowed in _borrowed(parent, module):
+            if re.fullmatch(pattern, name):
+                owner = names.get(id(borrowed), 'not in this model')
                 return (
-                    f'the group {pattern!r} matches only {borrowed}, which '
+                    f'the group {pattern!r} matches only {name}, which '
                     f'another layer shares with it: its owner is {owner}'
                 )
     linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
@@ -150,6 +147,13 @@ def _nothing_matches(pattern: str, modules: Dict[str, nn.Module]) -> str:
         f'no module matches the group {pattern!r}; there are for example '
         f'{examples}'
     )
+
+
+def _borrowed(name: str, module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+    """Modules that a module uses, but that are registered in another one."""
+    for key, value in vars(module).items():
+        if isinstance(value, nn.Module):
+            yield f'{name}.{key}' if name else key, value
 
 
 def _check_owner(name: str, pattern: str, owner: Dict[str, str]) -> None:
@@ -164,10 +168,18 @@ def _check_owner(name: str, pattern: str, owner: Dict[str, str]) -> None:
 
 def _unit(name: str, module: nn.Module, square: Dict[str, str]) -> Unit:
     targets = []
+    own = {id(part) for part in module.modules()}
     for inner, linear in module.named_modules():
+        full = f'{name}.{inner}' if inner else name
+        for other, borrowed in _borrowed(full, linear):
+            is_linear = (isinstance(m, nn.Linear) for m in borrowed.modules())
+            if id(borrowed) not in own and any(is_linear):
+                raise ValueError(
+                    f'{name} cannot be factorised: it uses {other}, which '
+                    'belongs to another layer'
+                )
         if not isinstance(linear, nn.Linear):
             continue
-        full = f'{name}.{inner}' if inner else name
         if parametrize.is_parametrized(linear, 'weight'):
             raise ValueError(
                 f'{full} cannot be factorised: its weight is parametrized '

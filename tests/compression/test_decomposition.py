@@ -6,7 +6,6 @@ from torch.testing import assert_close
 
 from halvit_mm.compression.decomposition import (
     GROWTH,
-    budget_range,
     decompose,
     num_parameters,
     rank_for_budget,
@@ -50,7 +49,7 @@ def test_budgets_that_cannot_be_met(budget, sparsity, message):
 
 
 def test_the_least_budget_is_that_of_rank_one():
-    least, _ = budget_range(8, 50, 0.5)
+    least = num_parameters(8, 50, 1, 0.5) / (8 * 50)
     assert rank_for_budget(8, 50, least, 0.5) == 1
 
 

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from halvit_mm.compression import FiPSConfig, find_groups, prepare
+from halvit_mm.models import SharedHaLViT
 from halvit_mm.models.layers import TiedLinear
+from tests.helpers import build
 
 from .models import GROUPS, HIDDEN, Block, D, Net
 
@@ -94,7 +96,13 @@ class Infinite(nn.Module):
         (Mixed, ['[ab]'], None, r'short sides differ.*\(8, 4\).*\(12, 6\)'),
         (Same, ['[ab]'], None, 'b and a are one weight'),
         (Infinite, ['a'], None, 'a holds values that are not finite'),
-        (Tied, ['b'], None, "b cannot be.*: its weight is another layer's"),
+        (Tied, ['b'], None, 'b cannot be factorised: .* another layer'),
+        (
+            Borrowing,
+            ['second'],
+            ATTENTION | {'.*': 'in'},
+            r'second cannot be factorised: it uses second\.mlp',
+        ),
         (
             Borrowing,
             [r'second\.mlp'],
@@ -107,6 +115,17 @@ class Infinite(nn.Module):
 def test_what_is_refused(model, groups, square, message):
     with pytest.raises(ValueError, match=message):
         find_groups(model(), groups, square)
+
+
+def test_shared_layers():
+    """The owner's FFN is found; what uses the owner's matrices is refused."""
+    model = build(SharedHaLViT)
+    (group,) = find_groups(model, [r'shared\.ffn'])
+    assert [t.module for t in group.targets] == [model.shared.ffn.tied]
+    with pytest.raises(ValueError, match=r'its owner is shared\.ffn$'):
+        find_groups(model, [r'layers\.\d\.ffn'])
+    with pytest.raises(ValueError, match=r'uses layers\.0\.attn\.\w+, which'):
+        find_groups(model, [r'layers\.\d\.attn'], {'.*': 'in'})
 
 
 def test_what_is_compressed_already_is_refused():

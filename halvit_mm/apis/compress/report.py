@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, List
 
-from ...compression import Compression
+from ...compression import Compression, Structure
 from ..table import Table
 from .backbone import CompressionResult
 from .estimate import UnitPlan
@@ -26,32 +26,14 @@ def print_plan(
     """
     config = compression.config
     rows = []
-    for part in compression.decompositions:
-        share = part.parameters / part.dense_parameters
-        rows.append(
-            {
-                'group': part.structure.name,
-                'weights': str(len(part.structure.targets)),
-                'd': str(part.structure.dim),
-                'columns': str(part.structure.width),
-                'rank': str(part.structure.rank),
-                'SVD error': f'{part.svd_error:.4f}',
-                'parameters': f'{part.parameters:,.0f}',
-                'of dense': f'{share:.2%}',
-            }
-        )
+    for structure, error in zip(
+        compression.structures, compression.svd_errors
+    ):
+        size = structure.parameters(config.sparsity)
+        rows.append(_row(structure, str(structure.rank), size, f'{error:.4f}'))
     for structure in compression.kept_dense:
-        rows.append(
-            {
-                'group': structure.name,
-                'weights': str(len(structure.targets)),
-                'd': str(structure.dim),
-                'columns': str(structure.width),
-                'rank': 'stays dense',
-                'parameters': f'{structure.dense_parameters:,}',
-                'of dense': '100.00%',
-            }
-        )
+        size = structure.dense_parameters
+        rows.append(_row(structure, 'stays dense', size, '-'))
     Table(rows, title=f'FiPS: budget {config.budget:.0%}').print()
     if not plans:
         return
@@ -80,6 +62,22 @@ def print_plan(
         f'({shutil.disk_usage(out).free / 1e9:.0f} GB are free there); about '
         f'{minutes:.0f} min'
     )
+
+
+def _row(
+    structure: Structure, rank: str, parameters: float, svd_error: str
+) -> Dict[str, str]:
+    """One group, for the table."""
+    return {
+        'group': structure.name,
+        'weights': str(len(structure.targets)),
+        'd': str(structure.dim),
+        'columns': str(structure.width),
+        'rank': rank,
+        'SVD error': svd_error,
+        'parameters': f'{parameters:,.0f}',
+        'of dense': f'{parameters / structure.dense_parameters:.2%}',
+    }
 
 
 def _rows(result: CompressionResult) -> List[Dict[str, str]]:
@@ -123,7 +121,17 @@ def write_report(
     dense, kept = result.dense_parameters, result.parameters
     content = dict(
         settings=asdict(config),
-        groups=[d._asdict() for d in compression.decompositions],
+        groups=[
+            dict(
+                structure=structure,
+                svd_error=error,
+                dense_parameters=structure.dense_parameters,
+                parameters=structure.parameters(config.sparsity),
+            )
+            for structure, error in zip(
+                compression.structures, compression.svd_errors
+            )
+        ],
         kept_dense=[s._asdict() for s in compression.kept_dense],
         errors=[e._asdict() for e in result.errors],
         densities={name: result.density([name]) for name in result.kept},
