@@ -10,6 +10,23 @@ from .sparsifiers import METHODS
 
 __all__ = ['FiPSConfig']
 
+_CHOICES = dict(
+    growth=GROWTH, svd=SVD_METHODS, method=METHODS, prune_scope=SCOPES
+)
+
+#: What a value must be -> its test, and the settings it is asked of.
+_SPANS = {
+    'above 0 and at most 1': (lambda x: 0 < x <= 1, 'budget end'),
+    'at least 0 and below 1': (lambda x: 0 <= x < 1, 'sparsity'),
+    'above 0 and finite': (lambda x: 0 < x < math.inf, 'tau'),
+    'at least 0 and finite': (lambda x: 0 <= x < math.inf, 'lr'),
+    'at least 0': (lambda x: x >= 0, 'epochs'),
+    'at least 1': (
+        lambda x: x >= 1,
+        'rank interval save_interval num_batches batch_size',
+    ),
+}
+
 
 @dataclass(frozen=True)
 class FiPSConfig:
@@ -19,17 +36,14 @@ class FiPSConfig:
         groups: For each group a regular expression that the full names of its
             units match, for example ``layers\.[0-3]\.ffn``; a single string
             stands for one group.
-        budget: Share of the weights' parameters that is kept, above 0 and at
-            most 1.
-        sparsity: Share of each factor's entries that is zero in the end, at
-            least 0 and below 1 (0.75 in the paper). With the method
-            ``'dense'`` it is 0.
+        budget: Share of the weights' parameters that is kept.
+        sparsity: Share of each factor's entries that is zero in the end (0.75
+            in the paper). With the method ``'dense'`` it is 0.
         rank: Rank of every group, instead of the one that the budget gives.
         square: For square weights a regular expression over their full names
             -> ``'in'`` where the base spans what they read, ``'out'`` where
             it spans what they write: their shape does not tell.
-        growth: One of :data:`.decomposition.GROWTH`; how factors grow where
-            the rank is larger than the weights' short side.
+        growth: One of :data:`.decomposition.GROWTH`.
         tau: Divisor of the rows that ``growth='hybrid'`` adds (32 in the
             paper).
         svd: One of :data:`.decomposition.SVD_METHODS`.
@@ -51,7 +65,7 @@ class FiPSConfig:
         memory_limit: Bytes of activations that are kept in memory; the rest
             goes to files.
         save_interval: Steps between the saved states from which a run that
-            was killed goes on, at least 1.
+            was killed goes on.
     """
 
     groups: Tuple[str, ...]
@@ -86,9 +100,6 @@ class FiPSConfig:
             overrides: Settings that replace those of the mapping, except
                 where they are None.
 
-        Returns:
-            The settings.
-
         Raises:
             ValueError: If there are no groups, if a setting is unknown, or if
                 a value is out of its range.
@@ -106,11 +117,6 @@ class FiPSConfig:
         return cls(**content)
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: If one is out of its range.
-        """
         groups = self.groups
         groups = (groups,) if isinstance(groups, str) else tuple(groups)
         object.__setattr__(self, 'groups', groups)
@@ -118,33 +124,15 @@ class FiPSConfig:
             object.__setattr__(self, 'square', dict(self.square))
         if self.method == 'dense':  # the rank alone meets the budget
             object.__setattr__(self, 'sparsity', 0.0)
-        for name, choices in (
-            ('growth', GROWTH),
-            ('svd', SVD_METHODS),
-            ('method', METHODS),
-            ('prune_scope', SCOPES),
-        ):
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f'fips.{name}={getattr(self, name)!r}: choose one of '
                     f'{list(choices)}'
                 )
-        end = 1 if self.end is None else self.end
-        rank = 1 if self.rank is None else self.rank
-        for name, is_fine, span in (
-            ('budget', 0 < self.budget <= 1, 'above 0 and at most 1'),
-            ('sparsity', 0 <= self.sparsity < 1, 'at least 0 and below 1'),
-            ('rank', rank >= 1, 'at least 1'),
-            ('tau', 0 < self.tau < math.inf, 'above 0 and finite'),
-            ('lr', 0 <= self.lr < math.inf, 'at least 0 and finite'),
-            ('epochs', self.epochs >= 0, 'at least 0'),
-            ('interval', self.interval >= 1, 'at least 1'),
-            ('save_interval', self.save_interval >= 1, 'at least 1'),
-            ('end', 0 < end <= 1, 'above 0 and at most 1'),
-            ('num_batches', self.num_batches >= 1, 'at least 1'),
-            ('batch_size', self.batch_size >= 1, 'at least 1'),
-        ):
-            if not is_fine:
-                raise ValueError(
-                    f'fips.{name}={getattr(self, name)} must be {span}'
-                )
+        for span, (is_fine, names) in _SPANS.items():
+            for name in names.split():
+                value = getattr(self, name)
+                is_open = value is None and name in ('rank', 'end')
+                if not is_open and not is_fine(value):
+                    raise ValueError(f'fips.{name}={value} must be {span}')

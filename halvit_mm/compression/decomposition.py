@@ -47,17 +47,7 @@ class Factors(NamedTuple):
 
 
 def num_parameters(dim: int, width: int, rank: int, sparsity: float) -> float:
-    """Count the parameters of a group as the budget does.
-
-    Args:
-        dim: d.
-        width: P.
-        rank: r.
-        sparsity: Share of the entries of V that is zero.
-
-    Returns:
-        Parameters of U and of V without its zeros.
-    """
+    """Count the parameters of U, and of V without the zeros."""
     return rank * (dim + (1 - sparsity) * width)
 
 
@@ -70,17 +60,13 @@ def rank_for_budget(
 ) -> int:
     """Largest rank whose parameters a budget allows (Sec. 3).
 
-    ``r = floor(budget d P / (d + (1 - sparsity) P))``.
+    ``r = floor(budget d P / (d + (1 - sparsity) P))``; beyond d factors grow.
 
     Args:
-        dim: d.
-        width: P.
+        dim, width: d and P.
         budget: Share of the dense parameters, ``d P``.
         sparsity: Share of the entries of V that is zero, 0 to 1.
         scaled: Whether each column has a scale, which the budget includes.
-
-    Returns:
-        r; beyond d factors grow.
 
     Raises:
         ValueError: If no rank meets the budget, with the reachable range, or
@@ -107,18 +93,10 @@ def decompose(
     tau: float = 32.0,
     seed: int = 0,
 ) -> Factors:
-    """Truncated SVD, grown where the rank is beyond d.
+    """Truncated SVD of a matrix (d, P), grown where the rank is beyond d.
 
-    Args:
-        matrix: (d, P).
-        rank: r.
-        method: One of :data:`SVD_METHODS`.
-        growth: One of :data:`GROWTH`.
-        tau: Divisor of the rows that ``'hybrid'`` adds.
-        seed: Seed of what is random.
-
-    Returns:
-        The factors, in the dtype of ``matrix``.
+    The options are those of :class:`.config.FiPSConfig`; the factors have the
+    dtype of the matrix.
     """
     dim, width = matrix.shape
     kept = min(rank, dim, width)
@@ -151,18 +129,15 @@ def _grow(base, factor, rank, growth, tau) -> Tuple[Tensor, Tensor]:
     if more <= 0:
         return base, factor
     rows = torch.arange(more) % old  # the top rows, repeated if need be
+    columns = base.new_zeros(len(base), more)
     if growth == 'splitting':
         copies = 1 + torch.bincount(rows, minlength=old).to(factor)
         factor = factor / copies[:, None]
-        return (
-            torch.cat((base, base[:, rows]), dim=1),
-            torch.cat((factor, factor[rows])),
-        )
-    if growth == 'hybrid':
+        columns, new = base[:, rows], factor[rows]
+    elif growth == 'hybrid':
         new = factor[rows] / tau
     else:
         new = torch.empty(more, factor.shape[1], dtype=factor.dtype)
         nn.init.normal_(new, std=(2 / rank) ** 0.5)  # He, fan-in r
         new = new.to(factor.device)
-    zeros = base.new_zeros(len(base), more)
-    return torch.cat((base, zeros), dim=1), torch.cat((factor, new))
+    return torch.cat((base, columns), dim=1), torch.cat((factor, new))

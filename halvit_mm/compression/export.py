@@ -87,12 +87,6 @@ def save_compressed(
 def read_structures(path: Path) -> List[Structure]:
     """Read how a compressed file's model is built, and none of its weights.
 
-    Args:
-        path: File of :func:`save_compressed`.
-
-    Returns:
-        Structure of each group.
-
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no compressed file.
@@ -102,13 +96,7 @@ def read_structures(path: Path) -> List[Structure]:
 
 
 def read_compressed(path: Path) -> CompressedFile:
-    """Read a compressed file as a whole and check it.
-
-    Args:
-        path: File of :func:`save_compressed`, of this or an earlier version.
-
-    Returns:
-        Its content, lossless.
+    """Read a compressed file, of this or an earlier version, and check it.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -122,14 +110,7 @@ def read_compressed(path: Path) -> CompressedFile:
 
 
 def is_compressed_file(path: Path) -> bool:
-    """Whether a file's header says that it is a compressed one.
-
-    Args:
-        path: Any file.
-
-    Returns:
-        The answer; no tensor is read for it.
-    """
+    """Whether the header of a file, of any kind, says that it is one."""
     header = read_header(path)
     return header is not None and header['format'] == 'fips'
 
@@ -151,9 +132,6 @@ def load_compressed(model: nn.Module, path: Path) -> List[Structure]:
     Args:
         model: A model of the original architecture, without factors; changed.
         path: File of :func:`save_compressed`.
-
-    Returns:
-        The structures.
 
     Raises:
         ValueError: As :func:`read_compressed`, and if the file is of another

@@ -15,12 +15,7 @@ __all__ = ['FactorizedWeight', 'SharedBase']
 
 
 class SharedBase(nn.Module):
-    """The base U of a group, which owns it.
-
-    Args:
-        dim: d.
-        rank: r.
-    """
+    """The base U of a group, (d, r)."""
 
     def __init__(self, dim: int, rank: int) -> None:
         super().__init__()
@@ -71,7 +66,7 @@ class FactorizedWeight(nn.Module):
 
     @property
     def base(self) -> SharedBase:
-        """The base of the group."""
+        """The base of the group, which the model owns."""
         return self._base[0]
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -79,14 +74,7 @@ class FactorizedWeight(nn.Module):
         return weight.new_zeros(self.mask.shape)
 
     def forward(self, factor: Tensor) -> Tensor:
-        """Multiply.
-
-        Args:
-            factor: V, (r, p).
-
-        Returns:
-            The weight, (p, d) or (d, p).
-        """
+        """Multiply V, (r, p), to the weight, (p, d) or (d, p)."""
         if self.training or torch.is_grad_enabled():
             self._product = None
             return self._multiply(factor)

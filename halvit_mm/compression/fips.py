@@ -14,9 +14,9 @@ from torch import nn
 
 from ..checkpoint.log import say
 from .config import FiPSConfig
-from .decomposition import Factors, decompose
+from .decomposition import decompose
 from .low_rank import to_low_rank
-from .parametrization import factors, materialize
+from .parametrization import materialize
 from .structure import Structure, attach_structure, structure_of
 from .targets import Group, Unit, find_groups
 
@@ -31,7 +31,7 @@ __all__ = [
 
 #: ``materialize`` multiplies base and factor once: dense weights again, as
 #: fast as the original. ``low_rank`` computes ``(x U) V`` at every call.
-EXECUTIONS = ('materialize', 'low_rank')
+EXECUTIONS = dict(materialize=materialize, low_rank=to_low_rank)
 
 
 @dataclass
@@ -51,9 +51,9 @@ class Compression:
 
     model: nn.Module
     config: FiPSConfig
-    groups: List[Group]
-    structures: List[Structure]
-    kept_dense: List[Structure]
+    groups: List[Group] = field(default_factory=list)
+    structures: List[Structure] = field(default_factory=list)
+    kept_dense: List[Structure] = field(default_factory=list)
     svd_errors: List[float] = field(default_factory=list)
 
     @property
@@ -83,7 +83,7 @@ def plan_compression(model: nn.Module, config: FiPSConfig) -> Compression:
         ValueError: As :func:`.targets.find_groups` and
             :func:`.decomposition.rank_for_budget`.
     """
-    compression = Compression(model, config, [], [], [])
+    compression = Compression(model, config)
     for group in find_groups(model, config.groups, config.square):
         structure = structure_of(group, config)
         itemsize = group.targets[0].module.weight.element_size()
@@ -108,10 +108,8 @@ def plan_compression(model: nn.Module, config: FiPSConfig) -> Compression:
 def factorize(compression: Compression) -> None:
     """Factorise the weights (FiPS, Sec. 3, Shared Initialization).
 
-    Args:
-        compression: Its model is changed: weights become products of a base,
-            which the model registers once per group, and factors, which are
-            not pruned yet. Its ``svd_errors`` are filled.
+    The model's weights become products of a base, which it registers once per
+    group, and factors, which are not pruned yet. ``svd_errors`` is filled.
 
     Raises:
         ValueError: If factors are not finite.
@@ -120,12 +118,9 @@ def factorize(compression: Compression) -> None:
     pairs = zip(compression.groups, compression.structures)
     for number, (group, structure) in enumerate(pairs):
         matrix = torch.cat([t.columns() for t in group.targets], dim=1)
-        norms = None
-        if config.scaled:
-            norms = matrix.norm(dim=0).clamp_min(1e-12)
-            matrix = matrix / norms
+        norms = matrix.norm(dim=0).clamp_min(1e-12)
         parts = decompose(
-            matrix,
+            matrix / norms if config.scaled else matrix,
             structure.rank,
             config.svd,
             config.growth,
@@ -138,12 +133,22 @@ def factorize(compression: Compression) -> None:
                 f'fips.tau={config.tau} does not suit'
             )
         attach_structure(compression.model, [structure])
-        _fill(compression.model, structure, parts, norms)
+        widths = [target.width for target in group.targets]
+        columns = parts.factor.split(widths, dim=1)
+        for target, v, scale in zip(
+            group.targets, columns, norms.split(widths)
+        ):
+            weights = target.module.parametrizations.weight
+            with torch.no_grad():
+                weights.original.copy_(v)
+                weights[0].base.weight.copy_(parts.base)
+                if config.scaled:
+                    weights[0].scale.copy_(scale)
         compression.svd_errors.append(parts.error)
 
 
 def prepare(model: nn.Module, config: FiPSConfig) -> Compression:
-    """Find the groups of a model and factorise their weights.
+    """Plan a compression and factorise the weights of the model.
 
     Args:
         model: The model; it is changed, see :func:`factorize`.
@@ -158,21 +163,6 @@ def prepare(model: nn.Module, config: FiPSConfig) -> Compression:
     compression = plan_compression(model, config)
     factorize(compression)
     return compression
-
-
-@torch.no_grad()
-def _fill(model: nn.Module, structure: Structure, parts: Factors, norms):
-    """Put base, factors and scales into the places that were attached."""
-    names = [target.name for target in structure.targets]
-    widths = [target.width for target in structure.targets]
-    values = dict(zip(names, parts.factor.split(widths, dim=1)))
-    scales = {} if norms is None else dict(zip(names, norms.split(widths)))
-    for factor in factors(model):
-        if factor.name in values:
-            factor.factor.copy_(values[factor.name])
-            factor.weight.base.weight.copy_(parts.base)
-            if factor.name in scales:
-                factor.weight.scale.copy_(scales[factor.name])
 
 
 def convert(model: nn.Module, execution: str = 'materialize') -> int:
@@ -194,6 +184,4 @@ def convert(model: nn.Module, execution: str = 'materialize') -> int:
         raise ValueError(
             f'execution={execution!r}: choose one of {list(EXECUTIONS)}'
         )
-    if execution == 'low_rank':
-        return to_low_rank(model)
-    return materialize(model)
+    return EXECUTIONS[execution](model)

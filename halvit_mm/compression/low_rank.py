@@ -9,32 +9,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .factorized_weight import FactorizedWeight
-from .parametrization import factors
+from .parametrization import NamedFactor, factors
 
 __all__ = ['LowRankLinear', 'tied_layers', 'to_low_rank']
 
 
 class LowRankLinear(nn.Module):
-    """A linear map through the rank; the base stays the group's.
+    """A linear map through the rank; the base stays the group's."""
 
-    Args:
-        weight: The parametrization of the map's weight.
-        factor: (r, p), V.
-        bias: (out_features,) or None.
-    """
-
-    def __init__(
-        self, weight: FactorizedWeight, factor: Tensor, bias: Tensor
-    ) -> None:
+    def __init__(self, source: NamedFactor) -> None:
         super().__init__()
+        weight = source.weight
         self._base = (weight.base,)
         self.transposed = weight.transposed
-        factor = factor * weight.mask
+        factor = source.factor * weight.mask
         if weight.scale is not None:
             factor = factor * weight.scale
-        self.factor = nn.Parameter(factor.detach().clone())
-        self.bias = bias
+        self.factor = nn.Parameter(factor.detach())
+        self.bias = source.module.bias
 
     @property
     def weight(self) -> Tensor:
@@ -51,13 +43,9 @@ class LowRankLinear(nn.Module):
 
 
 def tied_layers(model: nn.Module) -> List[str]:
-    """Find layers that cannot compute through the rank.
+    """Full names of layers that use a factorised weight more than once.
 
-    Args:
-        model: A model with factors.
-
-    Returns:
-        Full names of the layers that use their weight more than once.
+    They cannot compute through the rank.
     """
     return [
         f.name for f in factors(model) if getattr(f.module, 'num_uses', 1) > 1
@@ -66,13 +54,7 @@ def tied_layers(model: nn.Module) -> List[str]:
 
 @torch.no_grad()
 def to_low_rank(model: nn.Module) -> int:
-    """Replace linear layers that have factors.
-
-    Args:
-        model: The model; it is changed.
-
-    Returns:
-        Number of layers.
+    """Replace the linear layers of a model that have factors; count them.
 
     Raises:
         ValueError: If a layer uses its weight for more than one linear map.
@@ -85,6 +67,5 @@ def to_low_rank(model: nn.Module) -> int:
         )
     for factor in found:
         parent, _, leaf = factor.name.rpartition('.')
-        layer = LowRankLinear(factor.weight, factor.factor, factor.module.bias)
-        setattr(model.get_submodule(parent), leaf, layer)
+        setattr(model.get_submodule(parent), leaf, LowRankLinear(factor))
     return len(found)

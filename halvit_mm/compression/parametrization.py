@@ -1,24 +1,17 @@
-"""Factorised weights in a model: attached, found, made dense again.
+"""Factorised weights in a model: found, trained, made dense again.
 
-Shapes: d dimension of the base, r rank, p columns of a weight.
+Shapes: r rank, p columns of a weight.
 """
 
 from contextlib import contextmanager
-from typing import Iterator, NamedTuple, Sequence, Tuple
+from typing import Iterator, NamedTuple, Sequence
 
 from torch import nn
 from torch.nn.utils import parametrize
 
-from .factorized_weight import FactorizedWeight, SharedBase
+from .factorized_weight import FactorizedWeight
 
-__all__ = [
-    'BASES',
-    'NamedFactor',
-    'all_trained',
-    'attach',
-    'factors',
-    'materialize',
-]
+__all__ = ['BASES', 'NamedFactor', 'all_trained', 'factors', 'materialize']
 
 #: The name under which a model registers the bases of its groups.
 BASES = 'shared_bases'
@@ -43,71 +36,13 @@ class NamedFactor(NamedTuple):
         return self.module.parametrizations.weight.original
 
 
-def attach(
-    model: nn.Module,
-    group: str,
-    dim: int,
-    rank: int,
-    targets: Sequence[Tuple[nn.Linear, bool]],
-    scaled: bool = False,
-) -> SharedBase:
-    """Give weights of a model a shared base; factors start at zero.
-
-    Args:
-        model: Gets the base registered.
-        group: Name of the group.
-        dim: d.
-        rank: r.
-        targets: Modules, and whether their weights are (p, d).
-        scaled: As for :class:`FactorizedWeight`.
-
-    Returns:
-        The base. It requires gradients if a factor does: where a backbone
-        freezes all layers of a group, its base is frozen as well.
-
-    Raises:
-        ValueError: If the model has a base of that name.
-    """
-    if not hasattr(model, BASES):
-        setattr(model, BASES, nn.ModuleDict())
-    if group in getattr(model, BASES):
-        raise ValueError(
-            f'the model has a base {group} already: all groups are factorised '
-            'at once'
-        )
-    base = SharedBase(dim, rank)
-    for module, transposed in targets:
-        weight = module.weight
-        base.to(weight)
-        width = weight.shape[0 if transposed else 1]
-        parametrization = FactorizedWeight(base, width, transposed, scaled)
-        parametrize.register_parametrization(
-            module, 'weight', parametrization.to(weight), unsafe=True
-        )
-    base.weight.requires_grad_(any(_is_trained(m) for m, _ in targets))
-    getattr(model, BASES)[group] = base
-    return base
-
-
-def _is_trained(module: nn.Linear) -> bool:
-    return module.parametrizations.weight.original.requires_grad
-
-
 def factors(model: nn.Module) -> Iterator[NamedFactor]:
-    """Find the factors of a model.
-
-    Args:
-        model: Any module.
-
-    Yields:
-        Its factors, in the order of its modules.
-    """
+    """Find the factors of a model, in the order of its modules."""
     for name, module in model.named_modules():
-        if not parametrize.is_parametrized(module, 'weight'):
-            continue
-        weight = module.parametrizations.weight[0]
-        if isinstance(weight, FactorizedWeight):
-            yield NamedFactor(name, module, weight)
+        if parametrize.is_parametrized(module, 'weight'):
+            weight = module.parametrizations.weight[0]
+            if isinstance(weight, FactorizedWeight):
+                yield NamedFactor(name, module, weight)
 
 
 def materialize(model: nn.Module) -> int:
@@ -120,15 +55,14 @@ def materialize(model: nn.Module) -> int:
         Number of weights.
     """
     found = list(factors(model))
-    for factor in found:
+    for _, module, _ in found:
         # The class that PyTorch gave it is also that of its copies, which a
         # removal would break: it gets one of its own.
-        cls = type(factor.module)
-        own = type(cls.__name__, cls.__bases__, dict(cls.__dict__))
-        factor.module.__class__ = own
-        parametrize.remove_parametrizations(factor.module, 'weight')
-        weight = factor.module.weight
-        weight.data = weight.data.contiguous()  # a transposed one is a view
+        cls = type(module)
+        module.__class__ = type(cls.__name__, cls.__bases__, {**vars(cls)})
+        parametrize.remove_parametrizations(module, 'weight')
+        # a transposed one is a view
+        module.weight.data = module.weight.data.contiguous()
     for module in model.modules():
         if hasattr(module, BASES):
             delattr(module, BASES)
@@ -137,11 +71,7 @@ def materialize(model: nn.Module) -> int:
 
 @contextmanager
 def all_trained(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let gradients reach what a backbone has frozen, and freeze it again.
-
-    Args:
-        parameters: Parameters, frozen or not.
-    """
+    """Let gradients reach what a backbone has frozen, and freeze it again."""
     frozen = [p for p in parameters if not p.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)

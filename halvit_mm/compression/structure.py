@@ -3,23 +3,19 @@
 from typing import NamedTuple, Sequence, Tuple
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from .config import FiPSConfig
 from .decomposition import num_parameters, rank_for_budget
-from .parametrization import attach
+from .factorized_weight import FactorizedWeight, SharedBase
+from .parametrization import BASES
 from .targets import Group
 
 __all__ = ['Structure', 'TargetLayout', 'attach_structure', 'structure_of']
 
 
 class TargetLayout(NamedTuple):
-    """Where a factor belongs.
-
-    Attributes:
-        name: Full name of the module whose weight it is.
-        transposed: As in :class:`.targets.Target`.
-        width: Long side p of the weight.
-    """
+    """Where a factor belongs; the entries are those of a ``Target``."""
 
     name: str
     transposed: bool
@@ -54,75 +50,29 @@ class Structure(NamedTuple):
         return self.dim * self.width
 
     def parameters(self, sparsity: float) -> float:
-        """Count what the budget counts: base, kept values and scales.
-
-        Args:
-            sparsity: Share of the factors' entries that is zero.
-
-        Returns:
-            The number of parameters.
-        """
+        """Count what the budget counts: base, kept values and scales."""
         size = num_parameters(self.dim, self.width, self.rank, sparsity)
         return size + (self.width if self.scaled else 0)
 
     def relative_size(self, sparsity: float, itemsize: int) -> float:
-        """Compare the sizes in a file, with one bit per entry as the mask.
+        """Bytes in a file, with one bit per entry as the mask, of the dense.
 
         Args:
             sparsity: Share of the factors' entries that is zero.
             itemsize: Bytes of a parameter.
-
-        Returns:
-            Bytes of the factorised weights relative to the dense ones.
         """
         mask = self.rank * self.width / 8
         size = itemsize * self.parameters(sparsity) + mask
         return size / (itemsize * self.dense_parameters)
 
     def with_prefix(self, prefix: str) -> 'Structure':
-        """Name the weights as a module above does.
-
-        Args:
-            prefix: What the names get in front.
-
-        Returns:
-            The structure with other names.
-        """
+        """Name the weights as a module above does."""
         targets = (t._replace(name=prefix + t.name) for t in self.targets)
         return self._replace(targets=tuple(targets))
 
-    def without_prefix(self, prefix: str) -> 'Structure':
-        """Name the weights as a module below does.
-
-        Args:
-            prefix: What the names lose in front.
-
-        Returns:
-            The structure with other names.
-
-        Raises:
-            ValueError: If a name does not start with it.
-        """
-        others = [
-            t.name for t in self.targets if not t.name.startswith(prefix)
-        ]
-        if others:
-            raise ValueError(f'{others[:3]} do not start with {prefix!r}')
-        targets = tuple(
-            t._replace(name=t.name.removeprefix(prefix)) for t in self.targets
-        )
-        return self._replace(targets=targets)
-
     @classmethod
     def from_json(cls, values: Sequence) -> 'Structure':
-        """Rebuild a structure.
-
-        Args:
-            values: What ``json`` made of a structure.
-
-        Returns:
-            The structure.
-        """
+        """Rebuild a structure from what ``json`` made of one."""
         *head, targets = values
         return cls(*head, tuple(TargetLayout(*t) for t in targets))
 
@@ -130,59 +80,71 @@ class Structure(NamedTuple):
 def structure_of(group: Group, config: FiPSConfig) -> Structure:
     """Decide how a group is factorised.
 
-    Args:
-        group: A group of :func:`.targets.find_groups`.
-        config: Settings; the budget gives the rank, unless they state it.
-
-    Returns:
-        The structure.
-
-    Raises:
-        ValueError: As :func:`.decomposition.rank_for_budget`.
+    The budget gives the rank, unless the settings state it; errors are those
+    of :func:`.decomposition.rank_for_budget`.
     """
     rank = config.rank or rank_for_budget(
         group.dim, group.width, config.budget, config.sparsity, config.scaled
     )
-    targets = (
+    layouts = (
         TargetLayout(t.name, t.transposed, t.width) for t in group.targets
     )
     return Structure(
-        group.name, group.dim, rank, config.scaled, tuple(targets)
+        group.name, group.dim, rank, config.scaled, tuple(layouts)
     )
 
 
 def attach_structure(
-    model: nn.Module, structures: Sequence[Structure]
+    model: nn.Module, structures: Sequence[Structure], prefix: str = ''
 ) -> None:
     """Give a model bases and factors of zeros, to load weights into.
 
+    A base requires gradients if one of its factors does: where a backbone
+    freezes all layers of a group, its base is frozen as well.
+
     Args:
-        model: The model; it is changed.
+        model: The model, which gets the bases registered.
         structures: One per group, of :func:`.fips.prepare` or of a file.
+        prefix: What their names have in front of those in the model.
 
     Raises:
-        ValueError: If a weight is missing or has another shape.
+        ValueError: If a name lacks the prefix, if a weight is missing or has
+            another shape, or if the model has such a base already.
     """
-    modules = dict(model.named_modules())
+    names = [target.name for s in structures for target in s.targets]
+    others = [name for name in names if not name.startswith(prefix)]
+    if others:
+        raise ValueError(f'{others[:3]} do not start with {prefix!r}')
+    modules = {f'{prefix}{n}': m for n, m in model.named_modules()}
     for structure in structures:
-        targets = []
         for target in structure.targets:
-            module = modules.get(target.name)
             shape = (structure.dim, target.width)
             shape = shape[::-1] if target.transposed else shape
-            weight = getattr(module, 'weight', None)
-            if weight is None or tuple(weight.shape) != shape:
-                here = 'missing' if weight is None else tuple(weight.shape)
+            weight = getattr(modules.get(target.name), 'weight', None)
+            here = 'missing' if weight is None else tuple(weight.shape)
+            if here != shape:
                 raise ValueError(
                     f'{target.name}.weight is to be {shape}, here it is '
                     f'{here}: the compression is of another architecture'
                 )
-            targets.append((module, target.transposed))
-        attach(
-            model,
-            structure.name,
-            structure.dim,
-            structure.rank,
-            targets,
-            structure.scaled,
-        )
+        bases = getattr(model, BASES, nn.ModuleDict())
+        if structure.name in bases:
+            raise ValueError(
+                f'the model has a base {structure.name} already: all groups '
+                'are factorised at once'
+            )
+        base = SharedBase(structure.dim, structure.rank)
+        is_trained = False
+        for target in structure.targets:
+            module = modules[target.name]
+            is_trained |= module.weight.requires_grad
+            base.to(module.weight)
+            weight = FactorizedWeight(
+                base, target.width, target.transposed, structure.scaled
+            ).to(module.weight)
+            parametrize.register_parametrization(
+                module, 'weight', weight, unsafe=True
+            )
+        base.weight.requires_grad_(is_trained)
+        bases[structure.name] = base
+        setattr(model, BASES, bases)

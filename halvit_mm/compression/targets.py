@@ -21,8 +21,7 @@ class Target(NamedTuple):
         name: Full name of the module that owns it.
         module: An :class:`torch.nn.Linear`, tied or not.
         transposed: Whether its columns of d numbers are the rows of
-            ``module.weight``. They are for a matrix that reads d numbers,
-            not for one that writes them.
+            ``module.weight``, as in a matrix that reads d numbers.
     """
 
     name: str
@@ -32,14 +31,12 @@ class Target(NamedTuple):
     @property
     def dim(self) -> int:
         """Short side d."""
-        out_features, in_features = self.module.weight.shape
-        return in_features if self.transposed else out_features
+        return min(self.module.weight.shape)
 
     @property
     def width(self) -> int:
         """Long side p."""
-        out_features, in_features = self.module.weight.shape
-        return out_features if self.transposed else in_features
+        return max(self.module.weight.shape)
 
     def columns(self) -> Tensor:
         """The weight as its group sees it, (d, p)."""
@@ -62,12 +59,7 @@ class Unit(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Units whose weights share one base.
-
-    Attributes:
-        name: A unique name without dots.
-        units: Its units, in the order of the model.
-    """
+    """Units, in the order of the model, whose weights share one base."""
 
     name: str
     units: List[Unit]
@@ -100,9 +92,7 @@ def find_groups(
 
     Args:
         model: Any module.
-        groups: For each group a regular expression that full names of its
-            units match.
-        square: See :class:`.config.FiPSConfig`.
+        groups, square: See :class:`.config.FiPSConfig`.
 
     Returns:
         The groups.
@@ -149,13 +139,6 @@ def _nothing_matches(pattern: str, modules: Dict[str, nn.Module]) -> str:
     )
 
 
-def _borrowed(name: str, module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
-    """Modules that a module uses, but that are registered in another one."""
-    for key, value in vars(module).items():
-        if isinstance(value, nn.Module):
-            yield f'{name}.{key}' if name else key, value
-
-
 def _check_owner(name: str, pattern: str, owner: Dict[str, str]) -> None:
     for other, by in owner.items():
         if f'{name}.'.startswith(f'{other}.') or other.startswith(f'{name}.'):
@@ -164,6 +147,13 @@ def _check_owner(name: str, pattern: str, owner: Dict[str, str]) -> None:
                 'before: a unit belongs to one group'
             )
     owner[name] = pattern
+
+
+def _borrowed(name: str, module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+    """Modules that a module uses, but that are registered in another one."""
+    for key, value in vars(module).items():
+        if isinstance(value, nn.Module):
+            yield f'{name}.{key}' if name else key, value
 
 
 def _unit(name: str, module: nn.Module, square: Dict[str, str]) -> Unit:
@@ -190,9 +180,8 @@ def _unit(name: str, module: nn.Module, square: Dict[str, str]) -> Unit:
             raise ValueError(
                 f"{full} cannot be factorised: its weight is another layer's"
             )
-        targets.append(
-            Target(full, linear, _is_transposed(full, linear, square))
-        )
+        is_transposed = _is_transposed(full, linear, square)
+        targets.append(Target(full, linear, is_transposed))
     if not targets:
         raise ValueError(f'the unit {name} holds no linear weights')
     return Unit(name, module, targets)

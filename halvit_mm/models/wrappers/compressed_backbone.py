@@ -58,13 +58,7 @@ class CompressedBackbone(BaseModule):
                 f'there is no compressed file {checkpoint}{way_out}'
             )
         structures = read_structures(Path(checkpoint))
-        attach_structure(
-            self.inner,
-            [
-                structure.without_prefix(self.prefix)
-                for structure in structures
-            ],
-        )
+        attach_structure(self.inner, structures, self.prefix)
 
     def init_weights(self) -> None:
         """Load the file's weights.
