@@ -126,6 +126,7 @@ def _behind_prefix(
 
 def _adapt(module: nn.Module, found: StateDict, source_grid) -> None:
     """Let each submodule fit the weights to itself, in place."""
+    marked = source_grid is None
     for path, part in module.named_modules():
         prefix = f'{path}.' if path else ''
         # Of the class: a wrapper may pass attributes of its content on.
@@ -136,7 +137,13 @@ def _adapt(module: nn.Module, found: StateDict, source_grid) -> None:
             continue
         if source_grid is not None and f'{prefix}pos_embed' in found:
             found[f'{prefix}pos_embed_grid'] = torch.tensor(source_grid)
+            marked = True
         part.adapt_state_dict(found, prefix)
+    if not marked:
+        raise ValueError(
+            f'source_grid={source_grid}: there are no position embeddings '
+            f'that {type(module).__name__} could fit from that grid'
+        )
 
 
 def _check(

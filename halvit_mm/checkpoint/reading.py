@@ -146,11 +146,15 @@ def _entry_of(content: Any, key: Optional[str], path: str, notes) -> Any:
 def _without_wrappers(tensors: StateDict, notes: List[str]) -> StateDict:
     found, taken_off = {}, set()
     for name, tensor in tensors.items():
-        taken_off.update(m.group() for m in _WRAPPERS.finditer(name))
+        parts = {match.group() for match in _WRAPPERS.finditer(name)}
         new = _WRAPPERS.sub('', name)
         if new.startswith('module.'):
-            taken_off.add('module.')
+            parts.add('module.')
             new = new.removeprefix('module.')
+        if parts and (new in found or new in tensors):
+            new = name  # the file is of two models
+        elif parts:
+            taken_off |= parts
         found[new] = tensor
     if taken_off:
         notes.append(f'names without {", ".join(sorted(taken_off))}')
