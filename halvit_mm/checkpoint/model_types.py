@@ -39,12 +39,10 @@ def check_model(
     """Check that a model's config builds known parts only.
 
     Args:
-        model: The config, of dicts, lists, strings, numbers and None.
+        model: The config, of dicts, lists, strings, numbers and None; it is
+            returned.
         path: File that holds it, for the error.
         allowed: Names of types, without a scope.
-
-    Returns:
-        The config.
 
     Raises:
         ValueError: If it is no dict with a type, holds an object, or names a
