@@ -34,12 +34,7 @@ def add_amp_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_shape_argument(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``--shape`` to a parser.
-
-    Args:
-        parser: The parser.
-        default: The size without this argument, in words.
-    """
+    """Add ``--shape`` to a parser; ``default`` is its default in words."""
     parser.add_argument(
         '--shape',
         type=int,

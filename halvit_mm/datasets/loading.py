@@ -29,14 +29,9 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         self.broken = []
 
     def transform(self, results: dict) -> Optional[dict]:
-        """Load ``results['img_path']``.
+        """Load ``results['img_path']`` as ``img``, (H, W, 3).
 
-        Args:
-            results: The data set's dict of an image.
-
-        Returns:
-            The dict with ``img``, (H, W, 3), or None if the image is skipped;
-            the data set then takes another one.
+        None means that the image is skipped; the data set takes another one.
 
         Raises:
             FileNotFoundError: If there is no such file.

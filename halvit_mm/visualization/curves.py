@@ -19,13 +19,10 @@ Series = List[Tuple[float, float]]
 
 
 def read_scalars(path: str) -> Dict[str, Series]:
-    """Read what mmengine logged.
+    """Read what mmengine logged, as pairs of step and value for each name.
 
     Args:
         path: ``<work_dir>/<time>/vis_data/scalars.json``, one JSON a line.
-
-    Returns:
-        Name -> pairs of step and value.
 
     Raises:
         ValueError: If there is nothing to read.
@@ -42,12 +39,7 @@ def read_scalars(path: str) -> Dict[str, Series]:
 
 
 def draw_curves(path: str, out: str) -> None:
-    """Draw the training loss and the validation scores.
-
-    Args:
-        path: As for :func:`read_scalars`.
-        out: PNG file.
-    """
+    """Draw losses and scores of a file of :func:`read_scalars` to a PNG."""
     series = read_scalars(path)
     losses = sorted(name for name in series if name.startswith('loss'))
     scores = [name for name in _SCORES if name in series]

@@ -17,16 +17,13 @@ from pycocotools.coco import COCO
 __all__ = ['draw_detections']
 
 
-def _colour(index: int):
-    return colormaps['tab10'](index % 10)[:3]
-
-
 def _draw(axes: Axes, image, coco: COCO, annotations: List[dict]) -> None:
     """Draw an image and what is said to be on it."""
     image = image.astype(np.float32) / 255
     order = {category: i for i, category in enumerate(sorted(coco.cats))}
     for annotation in annotations:
-        colour = _colour(order[annotation['category_id']])
+        index = order[annotation['category_id']] % 10
+        colour = colormaps['tab10'](index)[:3]
         if 'segmentation' in annotation:
             mask = coco.annToMask(annotation).astype(bool)
             image[mask] = 0.5 * image[mask] + 0.5 * np.array(colour)
