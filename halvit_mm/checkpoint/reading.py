@@ -41,9 +41,7 @@ class Weights(NamedTuple):
 
 
 def read_weights(
-    path: str,
-    key: Optional[str] = None,
-    map_location: Optional[str] = None,
+    path: str, key: Optional[str] = None, map_location: Optional[str] = None
 ) -> Weights:
     """Read the weights of a file, never executing what it holds.
 

@@ -2,12 +2,7 @@
 
 from .checkpoints import allow_mmengine_checkpoints
 from .debug_messages import quieten_debug_messages
-from .host import (
-    HostLine,
-    host_lines,
-    installed_version,
-    missing_host_message,
-)
+from .host import HostLine, host_lines, installed_version, missing_host_message
 from .mmcv_ext import ENV_VAR as OPS_ENV_VAR
 from .mmcv_ext import install_mmcv_ext, ops_backend
 

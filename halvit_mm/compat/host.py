@@ -24,18 +24,10 @@ class HostLine(NamedTuple):
     missing: List[str]  # distributions that are not
 
 
-# A package folder each; any one of its distributions is enough.
+# A name for each package folder; `|` parts those of which any one is enough.
 _DISTRIBUTIONS = {
-    'onedl': [
-        [f'onedl-{name}']
-        for name in ('mmengine', 'mmcv', 'mmdetection', 'mmpretrain')
-    ],
-    'openmmlab': [
-        ['mmengine'],
-        ['mmcv-lite', 'mmcv'],
-        ['mmdet'],
-        ['mmpretrain'],
-    ],
+    'onedl': 'onedl-mmengine onedl-mmcv onedl-mmdetection onedl-mmpretrain',
+    'openmmlab': 'mmengine mmcv-lite|mmcv mmdet mmpretrain',
 }
 
 
@@ -50,7 +42,8 @@ def installed_version(distribution: str) -> Optional[str]:
 def host_lines() -> List[HostLine]:
     """List the lines of which at least one distribution is installed."""
     lines = []
-    for name, folders in _DISTRIBUTIONS.items():
+    for name, text in _DISTRIBUTIONS.items():
+        folders = [names.split('|') for names in text.split()]
         found = {d: installed_version(d) for names in folders for d in names}
         versions = {d: version for d, version in found.items() if version}
         missing = [d[0] for d in folders if versions.keys().isdisjoint(d)]

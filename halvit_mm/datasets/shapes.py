@@ -81,11 +81,7 @@ def _draw(rng, size: int, names: List[str]) -> Tuple[np.ndarray, List[dict]]:
 
 
 def draw_detection_split(
-    root: Path,
-    split: str,
-    num_images: int,
-    size: int = 128,
-    seed: int = 0,
+    root: Path, split: str, num_images: int, size: int = 128, seed: int = 0
 ) -> Dict:
     """Draw images of up to four objects, with COCO annotations.
 
@@ -132,11 +128,7 @@ def draw_detection_split(
 
 
 def draw_folder_split(
-    root: Path,
-    split: str,
-    num_images: int,
-    size: int = 64,
-    seed: int = 0,
+    root: Path, split: str, num_images: int, size: int = 64, seed: int = 0
 ) -> None:
     """Draw images of one object each, in a folder per class.
 

@@ -34,15 +34,9 @@ def _draw(axes: Axes, image, coco: COCO, annotations: List[dict]) -> None:
         text = coco.cats[annotation['category_id']]['name']
         if 'score' in annotation:
             text += f' {annotation["score"]:.2f}'
-        axes.text(
-            x,
-            y - 1,
-            text,
-            fontsize=6,
-            va='bottom',
-            color='white',
-            bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
-        )
+        box = dict(facecolor=colour, edgecolor='none', pad=0.6)
+        style = dict(fontsize=6, va='bottom', color='white', bbox=box)
+        axes.text(x, y - 1, text, **style)
     axes.imshow(image)
     axes.set_axis_off()
 
