@@ -22,8 +22,6 @@ from .compat import (
     ops_backend,
 )
 
-__all__ = ['Report', 'diagnose', 'main']
-
 _VERSIONS = ('torch', 'torchvision', 'numpy', 'pycocotools', 'safetensors')
 _OPENCV = (
     'opencv-python',

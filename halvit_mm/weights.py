@@ -6,8 +6,6 @@ from mmengine.runner import CheckpointLoader
 
 from .checkpoint import host_meta, read_weights
 
-__all__ = ['load_from_safetensors']
-
 
 @CheckpointLoader.register_scheme(r'.*\.safetensors$', force=True)
 def load_from_safetensors(

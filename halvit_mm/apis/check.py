@@ -12,8 +12,6 @@ from .fake_data import fake_batch, image_size, is_detector
 from .model_info import build_model
 from .timing import Clock
 
-__all__ = ['check_config']
-
 
 class Check(NamedTuple):
     """The result of some training steps."""

@@ -7,13 +7,6 @@ from mmengine.config import DictAction
 
 from .config import AMP_CHOICES
 
-__all__ = [
-    'add_amp_argument',
-    'add_config_options',
-    'add_run_arguments',
-    'add_shape_argument',
-]
-
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options`` to a parser."""

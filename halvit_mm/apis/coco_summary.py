@@ -17,8 +17,6 @@ except ImportError:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-__all__ = ['coco_summary', 'print_coco_summary']
-
 #: Name -> IoU threshold (None: mean of 0.50 to 0.95) and area range.
 _ITEMS = {
     'AP': (None, 'all'),

@@ -8,8 +8,6 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import find_latest_checkpoint
 
-__all__ = ['AMP_CHOICES', 'load_config']
-
 AMP_CHOICES = ('fp16', 'bf16')
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 

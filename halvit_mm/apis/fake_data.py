@@ -5,8 +5,6 @@ from typing import Tuple
 import torch
 from mmengine.config import Config
 
-__all__ = ['fake_batch', 'image_size', 'is_detector']
-
 
 def image_size(cfg: Config) -> Tuple[int, int]:
     """Height and width, in pixels, of the images that a model is tested with.

@@ -20,16 +20,6 @@ from ..compression import SharedBase, factors
 from .fake_data import fake_batch, image_size
 from .table import Table
 
-__all__ = [
-    'PartInfo',
-    'build_model',
-    'count_parameters',
-    'flop_counter',
-    'forward_pass',
-    'model_info',
-    'print_model_info',
-]
-
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _CPU_ATTENTION_BACKWARD = (
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward

@@ -6,8 +6,6 @@ from rich import table as rich_table
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ['Table']
-
 
 class Table:
     """Rows of text under the names of their columns.

@@ -9,8 +9,6 @@ from typing import Callable, Dict, Hashable, Iterator, List, Optional, Union
 
 import torch
 
-__all__ = ['Clock', 'device_name', 'round_robin', 'time_in_turns']
-
 Device = Union[str, torch.device]
 
 

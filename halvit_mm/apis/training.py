@@ -19,8 +19,6 @@ from ..compression import convert, is_compressed_file
 from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
 
-__all__ = ['build_runner', 'test', 'train']
-
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config, its process group started where needed.

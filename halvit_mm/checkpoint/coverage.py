@@ -6,8 +6,6 @@ from typing import Dict, List, NamedTuple, Sequence
 
 from torch import Tensor, nn
 
-__all__ = ['Comparison', 'compare', 'likely_prefixes']
-
 StateDict = Dict[str, Tensor]
 
 #: Parts that a file may have and a model need not: they serve training, or

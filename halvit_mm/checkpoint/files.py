@@ -23,14 +23,6 @@ from ..compat.checkpoints import allow_mmengine_checkpoints
 from .header import HEADER_KEY, VERSION, Header, host_meta, parse_header
 from .model_types import check_model
 
-__all__ = [
-    'atomic_write',
-    'data_only',
-    'load_content',
-    'read_header',
-    'save_weights',
-]
-
 _SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 

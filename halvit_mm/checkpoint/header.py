@@ -12,8 +12,6 @@ from typing import Any, Dict, Optional, Tuple
 
 from .model_types import check_model
 
-__all__ = ['HEADER_KEY', 'VERSION', 'Header', 'host_meta', 'parse_header']
-
 Header = Dict[str, Any]
 
 HEADER_KEY = 'halvit_mm'

@@ -16,8 +16,6 @@ from typing import Dict, Optional
 
 from torch import Tensor
 
-__all__ = ['KEY_MAPS', 'from_ours', 'to_ours']
-
 Table = Dict[str, Optional[str]]
 
 

@@ -17,8 +17,6 @@ from .key_maps import to_ours
 from .log import say
 from .reading import read_weights
 
-__all__ = ['load_weights']
-
 StateDict = Dict[str, Tensor]
 
 _MIN_COVERAGE = 0.95

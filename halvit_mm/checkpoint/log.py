@@ -2,8 +2,6 @@
 
 import logging
 
-__all__ = ['say']
-
 
 def say(message: str, level: int = logging.INFO) -> None:
     """Log a message by mmengine, or by Python where it is not installed."""

@@ -9,8 +9,6 @@ of what they are made of.
 from pathlib import Path
 from typing import Any, Container, Iterator, Tuple
 
-__all__ = ['ALLOWED_TYPES', 'check_model']
-
 _SCOPES = ('halvit_mm.', 'mmdet.', 'mmpretrain.', 'mmengine.')
 
 #: Types that a model in a header may name, with or without a scope in front.

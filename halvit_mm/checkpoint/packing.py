@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['pack', 'unpack']
-
 _BITS = torch.arange(7, -1, -1, dtype=torch.uint8)
 _FACTOR = '.parametrizations.weight.original'
 _MASK = '.parametrizations.weight.0.mask'

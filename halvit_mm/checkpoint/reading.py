@@ -10,8 +10,6 @@ from .header import HEADER_KEY, Header
 from .log import say
 from .packing import unpack
 
-__all__ = ['Weights', 'read_state_dict', 'read_weights']
-
 StateDict = Dict[str, Tensor]
 
 #: Entries of a checkpoint that hold weights -> what these are. The first one

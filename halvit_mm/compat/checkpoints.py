@@ -12,8 +12,6 @@ from argparse import Namespace
 import numpy as np
 import torch
 
-__all__ = ['allow_mmengine_checkpoints']
-
 
 def _history_method(owner: type, name: str):
     """What ``getattr`` may do in a checkpoint: name a buffer's statistic."""

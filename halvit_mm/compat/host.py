@@ -7,14 +7,6 @@ Both lines write the same package folders (``mmengine``, ``mmcv``, ``mmdet``,
 from importlib import metadata
 from typing import Dict, List, NamedTuple, Optional
 
-__all__ = [
-    'HostLine',
-    'host_lines',
-    'installed_version',
-    'missing_host_message',
-    'unsupported_message',
-]
-
 
 class HostLine(NamedTuple):
     """One line of hosts and what is installed of it."""

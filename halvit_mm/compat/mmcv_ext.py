@@ -16,8 +16,6 @@ import types
 
 from .host import unsupported_message
 
-__all__ = ['ENV_VAR', 'install_mmcv_ext', 'ops_backend']
-
 NAME = 'mmcv._ext'
 #: ``auto`` (default), ``native`` or ``torchvision``.
 ENV_VAR = 'HALVIT_MM_MMCV_OPS'

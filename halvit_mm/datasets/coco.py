@@ -8,8 +8,6 @@ from mmdet.datasets.api_wrappers import COCO
 
 from ..registry import DATASETS
 
-__all__ = ['CocoDataset']
-
 
 class _CheckedCOCO(COCO):
     """COCO's index, to which an unknown class name is an error."""

@@ -7,8 +7,6 @@ from mmpretrain.datasets import CustomDataset
 
 from ..registry import DATASETS
 
-__all__ = ['ImagesInMemory']
-
 
 @DATASETS.register_module()
 class ImagesInMemory(CustomDataset):

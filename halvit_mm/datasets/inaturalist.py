@@ -8,8 +8,6 @@ from mmpretrain.datasets import BaseDataset
 
 from ..registry import DATASETS
 
-__all__ = ['INaturalist']
-
 
 @DATASETS.register_module()
 class INaturalist(BaseDataset):

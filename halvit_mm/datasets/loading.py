@@ -9,8 +9,6 @@ from mmengine.logging import print_log
 
 from ..registry import TRANSFORMS
 
-__all__ = ['LoadImageFromFile']
-
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(MMCVLoadImageFromFile):

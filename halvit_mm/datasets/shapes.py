@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-__all__ = ['CLASSES', 'draw_detection_split', 'draw_folder_split']
-
 CLASSES = ('circle', 'square', 'triangle')
 #: Corners of each polygon (a circle has many), and the angle of the first
 #: corner when the polygon stands upright.

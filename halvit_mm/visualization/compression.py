@@ -4,8 +4,6 @@ from typing import Sequence
 
 import matplotlib.pyplot as plt
 
-__all__ = ['draw_compression']
-
 
 def draw_compression(
     units: Sequence[str],

@@ -6,8 +6,6 @@ from typing import Dict, List, Tuple
 
 from matplotlib.figure import Figure
 
-__all__ = ['draw_curves', 'read_scalars']
-
 #: Scores worth a curve; whatever of them is in the file is drawn.
 _SCORES = {
     'coco/bbox_mAP': 'box AP',

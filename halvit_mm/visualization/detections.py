@@ -14,8 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pycocotools.coco import COCO
 
-__all__ = ['draw_detections']
-
 
 def _draw(axes: Axes, image, coco: COCO, annotations: List[dict]) -> None:
     """Draw an image and what is said to be on it."""
