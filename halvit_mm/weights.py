@@ -6,8 +6,6 @@ from mmengine.runner import CheckpointLoader
 
 from .checkpoint import host_meta, read_weights
 
-__all__ = ['load_from_safetensors']
-
 
 @CheckpointLoader.register_scheme(r'.*\.safetensors$', force=True)
 def load_from_safetensors(
@@ -16,18 +14,9 @@ def load_from_safetensors(
     """Let mmengine load safetensors, which it does not know.
 
     With it ``load_from``, ``DetInferencer`` and the hosts' own tools take
-    such files, compressed or not.
-
-    Args:
-        filename: The file.
-        map_location: Not used: tensors are copied to where the model is.
-
-    Returns:
-        A checkpoint: ``state_dict`` and ``meta``.
-
-    Raises:
-        FileNotFoundError, ValueError: As
-            :func:`halvit_mm.checkpoint.read_weights`.
+    such files, compressed or not; see
+    :func:`halvit_mm.checkpoint.read_weights`. ``map_location`` is not used:
+    tensors are copied to where the model is.
     """
     weights = read_weights(filename)
     return dict(state_dict=weights.state_dict, meta=host_meta(weights.header))

@@ -9,7 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
-import halvit_mm  # noqa: F401
+from halvit_mm.compat.checkpoints import allow_mmengine_checkpoints
 
 # init_weights() and the optimiser's builder log a line per parameter.
 MMLogger.get_current_instance().setLevel(logging.WARNING)
@@ -33,6 +33,8 @@ def _is_slow(item) -> bool:
 @pytest.fixture(autouse=True)
 def isolate(monkeypatch):
     torch.manual_seed(0)
+    # The host's loader, called by another test, withdraws what is announced.
+    allow_mmengine_checkpoints()
     # A default scope that a test sets would decide what the next one builds.
     scopes = DefaultScope._instance_dict.copy()
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)

@@ -94,7 +94,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(doctor.shutil, 'disk_usage', lambda path: usage)
         monkeypatch.setattr(doctor.os.path, 'isdir', lambda path: True)
         if installed is not None:
-            monkeypatch.setattr(doctor, '_version', installed.get)
+            monkeypatch.setattr(doctor, 'installed_version', installed.get)
         return doctor.diagnose()
 
     return apply

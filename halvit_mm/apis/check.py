@@ -12,22 +12,13 @@ from .fake_data import fake_batch, image_size, is_detector
 from .model_info import build_model
 from .timing import Clock
 
-__all__ = ['check_config']
-
 
 class Check(NamedTuple):
-    """The result of some training steps.
+    """The result of some training steps."""
 
-    Attributes:
-        losses: Name of a loss -> its value in the last step.
-        seconds: Median time of a step; the first one, which allocates, is
-            left out if there are more.
-        peak_gib: The most memory that this process has used so far, in GiB.
-    """
-
-    losses: Dict[str, float]
-    seconds: float
-    peak_gib: float
+    losses: Dict[str, float]  # of the last step
+    seconds: float  # median of a step; without the first, which allocates
+    peak_gib: float  # most memory that this process has used so far, GiB
 
 
 def check_config(
@@ -41,14 +32,11 @@ def check_config(
     Pretrained weights are not loaded and no data are read.
 
     Args:
-        cfg: From :func:`halvit_mm.apis.load_config`.
+        cfg: From :func:`.load_config`.
         size: Height and width of the noise in pixels; by default 128 x 160
             for a detector and the model's own size for a classifier.
         num_images: Images in a step.
         steps: Number of steps, at least 1.
-
-    Returns:
-        Losses, time and memory.
 
     Raises:
         ValueError: If the sum of the losses is not finite.

@@ -7,13 +7,6 @@ from mmengine.config import DictAction
 
 from .config import AMP_CHOICES
 
-__all__ = [
-    'add_amp_argument',
-    'add_config_options',
-    'add_run_arguments',
-    'add_shape_argument',
-]
-
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options`` to a parser."""
@@ -34,12 +27,7 @@ def add_amp_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_shape_argument(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``--shape`` to a parser.
-
-    Args:
-        parser: The parser.
-        default: The size without this argument, in words.
-    """
+    """Add ``--shape`` to a parser; ``default`` is its default in words."""
     parser.add_argument(
         '--shape',
         type=int,

@@ -17,8 +17,6 @@ except ImportError:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-__all__ = ['coco_summary', 'print_coco_summary']
-
 #: Name -> IoU threshold (None: mean of 0.50 to 0.95) and area range.
 _ITEMS = {
     'AP': (None, 'all'),
@@ -43,8 +41,7 @@ def coco_summary(
         ann_file: COCO annotations.
         result_file: Detections as mmdet's metric writes them.
         iou_type: ``'bbox'`` or ``'segm'``.
-        max_dets: Number of detections that count in each image, for all
-            averages. COCO's own is 100.
+        max_dets: Detections that count in each image, for all averages.
         classes: Names of the classes that count, by default all.
 
     Returns:
@@ -88,12 +85,7 @@ def _mean_precision(evaluation: COCOeval, iou_threshold, area: str) -> float:
 def print_coco_summary(
     summary: Dict[str, Dict[str, float]], max_dets: int = 100
 ) -> None:
-    """Print the results of :func:`coco_summary` as a table.
-
-    Args:
-        summary: ``'bbox'`` or ``'segm'`` -> result.
-        max_dets: The number of detections that it was computed with.
-    """
+    """Print as a table what :func:`coco_summary` gave for each IoU type."""
     rows = [
         {'': kind, **{name: f'{figures[name]:.6f}' for name in _ITEMS}}
         for kind, figures in summary.items()

@@ -8,8 +8,6 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import find_latest_checkpoint
 
-__all__ = ['AMP_CHOICES', 'load_config']
-
 AMP_CHOICES = ('fp16', 'bf16')
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -37,9 +35,8 @@ def load_config(
         amp: ``'fp16'`` (GPU), ``'bf16'`` or None.
         resume: ``'auto'`` for the latest checkpoint of the work directory, a
             path, or None.
-        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
-        read_data: Whether ``classes=auto`` reads the annotations. If not, the
-            data need not exist.
+        launcher: As the tools' option ``--launcher``.
+        read_data: Whether ``classes=auto`` reads the annotations.
 
     Returns:
         The config, ready for mmengine's Runner.
@@ -49,11 +46,12 @@ def load_config(
         ValueError: If an option cannot be applied.
     """
     cfg = Config.fromfile(path)
-    options = dict(cfg_options or {})
-    old_root = cfg.get('data_root') or _first_root(cfg)
+    options = cfg_options or {}
+    roots = (dataset.get('data_root') for dataset in _datasets(cfg))
+    old_root = cfg.get('data_root') or next(filter(None, roots), '')
     cfg.merge_from_dict(options)
     if 'data_root' in options:
-        _move_data(cfg, old_root or '', str(options['data_root']))
+        _move_data(cfg, old_root, str(options['data_root']))
     if read_data and cfg.get('classes') == 'auto':
         _apply_classes(cfg)
     cfg.work_dir = (
@@ -89,15 +87,12 @@ def _datasets(cfg: Config) -> Iterator[ConfigDict]:
 
 def _evaluators(cfg: Config) -> Iterator[ConfigDict]:
     for name in ('val_evaluator', 'test_evaluator'):
-        evaluators = cfg.get(name) or []
-        if isinstance(evaluators, dict):
-            evaluators = [evaluators]
-        yield from evaluators
+        yield from _listed(cfg.get(name))
 
 
-def _first_root(cfg: Config) -> Optional[str]:
-    roots = [d.get('data_root') for d in _datasets(cfg)]
-    return next(filter(None, roots), None)
+def _listed(configs) -> list:
+    """One config, a list of them or None, as a list."""
+    return [configs] if isinstance(configs, dict) else list(configs or [])
 
 
 def _move_data(cfg: Config, old: str, new: str) -> None:
@@ -160,22 +155,17 @@ def _apply_amp(cfg: Config, amp: str) -> None:
 
 def _apply_resume(cfg: Config, resume: str) -> None:
     if resume == 'auto':
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
-        if checkpoint is None:
+        resume = find_latest_checkpoint(cfg.work_dir)
+        if resume is None:
             raise FileNotFoundError(
                 f'--resume: there is no checkpoint in {cfg.work_dir}; drop '
                 '--resume to start anew, or name the folder with --work-dir'
             )
-    else:
-        checkpoint = resume
-        if not Path(checkpoint).is_file():
-            raise FileNotFoundError(f'--resume: there is no {checkpoint}')
-    cfg.resume = True
-    cfg.load_from = checkpoint
+    elif not Path(resume).is_file():
+        raise FileNotFoundError(f'--resume: there is no {resume}')
+    cfg.resume, cfg.load_from = True, resume
     # What is resumed holds all weights; the pretrained file may be gone.
     backbone = cfg.model.get('backbone') or {}
-    init_cfgs = backbone.get('init_cfg') or []
-    if isinstance(init_cfgs, dict):
-        init_cfgs = [init_cfgs]
+    init_cfgs = _listed(backbone.get('init_cfg'))
     if any(init_cfg['type'] == 'Pretrained' for init_cfg in init_cfgs):
         backbone.init_cfg = None

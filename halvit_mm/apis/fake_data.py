@@ -5,20 +5,13 @@ from typing import Tuple
 import torch
 from mmengine.config import Config
 
-__all__ = ['fake_batch', 'image_size']
-
 
 def image_size(cfg: Config) -> Tuple[int, int]:
-    """Tell the size of the images that a config's model sees in testing.
+    """Height and width, in pixels, of the images that a model is tested with.
 
-    Args:
-        cfg: Config of a detector or a classifier.
-
-    Returns:
-        Height and width in pixels. For a detector it is the test scale in
-        landscape format with the padding of the preprocessor; for a
-        classifier, and for a detector that does not resize its images, it is
-        the backbone's ``img_size``.
+    For a detector it is the test scale in landscape format with the padding
+    of the preprocessor; for a classifier, and for a detector that does not
+    resize its images, it is the backbone's ``img_size``.
     """
     size = cfg.model.backbone.get('img_size', 224)
     size = (size, size) if isinstance(size, int) else tuple(size)
@@ -32,14 +25,7 @@ def image_size(cfg: Config) -> Tuple[int, int]:
 
 
 def is_detector(cfg: Config) -> bool:
-    """Tell whether a config's model is a detector.
-
-    Args:
-        cfg: Config of a detector or a classifier.
-
-    Returns:
-        Whether the model has the heads of a detector.
-    """
+    """Whether a config's model has the heads of a detector."""
     return 'roi_head' in cfg.model or 'bbox_head' in cfg.model
 
 
@@ -59,9 +45,6 @@ def fake_batch(
         cfg: Config of a detector or a classifier.
         size: Height and width in pixels.
         num_images: Number of images in the batch.
-
-    Returns:
-        ``inputs`` and ``data_samples`` for ``model.data_preprocessor``.
     """
     if is_detector(cfg):
         from mmdet.testing import demo_mm_inputs

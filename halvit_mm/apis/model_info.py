@@ -20,16 +20,6 @@ from ..compression import SharedBase, factors
 from .fake_data import fake_batch, image_size
 from .table import Table
 
-__all__ = [
-    'PartInfo',
-    'build_model',
-    'count_parameters',
-    'flop_counter',
-    'forward_pass',
-    'model_info',
-    'print_model_info',
-]
-
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _CPU_ATTENTION_BACKWARD = (
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -38,35 +28,18 @@ _ATTENTION = '_scaled_dot_product'
 
 
 class PartInfo(NamedTuple):
-    """One part of a model, or all of it.
-
-    Attributes:
-        name: Name of the part.
-        stored: Number of parameters, each counted once.
-        effective: Number of parameters that the same layers would need
-            without tying or sharing: each is counted at every use.
-        megabytes: Size of the weights in a file, in 10^6 bytes.
-        macs: Multiply-adds for an image, without the attention matmuls.
-        attention_macs: Multiply-adds of the two attention matmuls.
-    """
+    """One part of a model, or all of it."""
 
     name: str
-    stored: int
-    effective: int
-    megabytes: float
-    macs: int
-    attention_macs: int
+    stored: int  # parameters, each counted once
+    effective: int  # parameters, each counted at every use: without tying
+    megabytes: float  # of the weights in a file, 10^6 bytes
+    macs: int  # multiply-adds for an image, without the attention matmuls
+    attention_macs: int  # multiply-adds of the two attention matmuls
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the model of a config, as mmengine's Runner does.
-
-    Args:
-        cfg: Config of a detector or a classifier.
-
-    Returns:
-        The model, before ``init_weights()``.
-    """
+    """Build a config's model as mmengine's Runner does, before its weights."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = copy.deepcopy(cfg.model)
     if 'data_preprocessor' in cfg:
@@ -82,12 +55,6 @@ def count_parameters(module: nn.Module) -> Tuple[int, int]:
     that several layers share has ``num_sharers``. The pruned entries of a
     sparse factor are not stored; effectively the product of base and factor
     counts.
-
-    Args:
-        module: Any module.
-
-    Returns:
-        Stored and effective number, see :class:`PartInfo`.
     """
     stored = sum(p.numel() for p in module.parameters())
     pruned = sum(int((~f.weight.mask).sum()) for f in factors(module))
@@ -114,8 +81,7 @@ def _count_uses(module: nn.Module, sharers: int) -> int:
 def flop_counter() -> FlopCounterMode:
     """Make a counter that knows the attention kernel of CPUs, too.
 
-    Returns:
-        PyTorch's counter. It counts two operations per multiply-add.
+    It counts two operations per multiply-add.
     """
 
     def forward(q, k, v, *args, out_shape=None, **kwargs) -> int:
@@ -131,25 +97,17 @@ def flop_counter() -> FlopCounterMode:
 def forward_pass(
     cfg: Config, size: Tuple[int, int], model: nn.Module, num_images: int = 1
 ) -> Callable[[], object]:
-    """Prepare a forward pass of noise, to count or to time it.
+    """Prepare a forward pass of noise without gradients.
 
     Args:
         cfg: Of the model.
         size: Height and width in pixels.
         model: A detector or classifier; it is put into eval mode.
         num_images: Images in the pass.
-
-    Returns:
-        A function that runs the pass without gradients.
     """
     batch = fake_batch(cfg, size, num_images)
     data = model.eval().data_preprocessor(batch, False)
     return torch.no_grad()(partial(model, **data, mode='tensor'))
-
-
-def _split(flops: Dict) -> Tuple[int, int]:
-    attention = sum(n for op, n in flops.items() if _ATTENTION in str(op))
-    return (sum(flops.values()) - attention) // 2, attention // 2
 
 
 def _flops_of(module: nn.Module, key: str, counts: Dict) -> Counter:
@@ -191,7 +149,11 @@ def model_info(
         if stored:
             state = module.state_dict().values()
             megabytes = sum(t.numel() * t.element_size() for t in state) / 1e6
-            macs = _split(_flops_of(module, key, counts))
+            flops = _flops_of(module, key, counts)
+            attention = sum(
+                n for k, n in flops.items() if _ATTENTION in str(k)
+            )
+            macs = (sum(flops.values()) - attention) // 2, attention // 2
             rows.append(PartInfo(name, stored, effective, megabytes, *macs))
     return rows
 
@@ -199,13 +161,7 @@ def model_info(
 def print_model_info(
     title: str, size: Tuple[int, int], rows: List[PartInfo]
 ) -> None:
-    """Print the result of :func:`model_info` as a table.
-
-    Args:
-        title: Text above the table.
-        size: Height and width in pixels.
-        rows: Result of :func:`model_info`.
-    """
+    """Print the rows of :func:`model_info` as a table, below a title."""
     cells = [
         {
             'part': row.name,

@@ -6,10 +6,6 @@ from rich import table as rich_table
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ['Table']
-
-_MISSING = '-'
-
 
 class Table:
     """Rows of text under the names of their columns.
@@ -17,11 +13,9 @@ class Table:
     ``print`` shows it on the screen, ``str`` gives Markdown.
 
     Args:
-        rows: Column -> text for each row. A cell that a row does not have is
-            shown as ``-``.
+        rows: Column -> text for each row. A missing cell is shown as ``-``.
         title: What stands above the table on the screen.
-        columns: The columns and their order; by default all that the rows
-            have, in the order in which they first occur.
+        columns: The columns in order; by default all that the rows have.
     """
 
     def __init__(
@@ -34,7 +28,7 @@ class Table:
         names = (name for row in rows for name in row)
         self.columns = list(columns or dict.fromkeys(names))
         self.cells: List[List[str]] = [
-            [row.get(name, _MISSING) for name in self.columns] for row in rows
+            [row.get(name, '-') for name in self.columns] for row in rows
         ]
 
     def print(self) -> None:

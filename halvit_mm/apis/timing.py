@@ -5,20 +5,11 @@ import re
 import statistics
 import time
 from pathlib import Path
-from typing import (
-    Callable,
-    Dict,
-    Hashable,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Union,
-)
+from typing import Callable, Dict, Hashable, Iterator, List, Optional, Union
 
 import torch
 
-__all__ = ['Clock', 'device_name', 'round_robin', 'time_in_turns']
+Device = Union[str, torch.device]
 
 
 class Clock:
@@ -31,16 +22,14 @@ class Clock:
         device: The device that does the work.
     """
 
-    def __init__(self, device: Union[str, torch.device] = 'cpu') -> None:
+    def __init__(self, device: Device = 'cpu') -> None:
         self.device = torch.device(device)
         self._marks: List[tuple] = []
 
     def mark(self, phase: Hashable) -> None:
         """Start a phase, and end the one before it.
 
-        Args:
-            phase: The name of the phase, or None if no phase follows. A name
-                that was used before adds to the same phase.
+        None starts none; a name that was used before adds to its phase.
         """
         if self.device.type == 'cuda':
             now = torch.cuda.Event(enable_timing=True)
@@ -50,12 +39,7 @@ class Clock:
         self._marks.append((phase, now))
 
     def phases(self) -> Dict[Hashable, float]:
-        """Sum up what was marked; waits for the GPU to finish.
-
-        Returns:
-            The milliseconds of each phase, in the order they were first
-            marked.
-        """
+        """Milliseconds of each phase, in order; waits for the GPU."""
         is_cuda = self.device.type == 'cuda'
         if is_cuda:
             torch.cuda.synchronize(self.device)
@@ -69,16 +53,8 @@ class Clock:
         return total
 
 
-def round_robin(names: Sequence, rounds: int) -> Iterator[List]:
-    """Order in which things take turns.
-
-    Args:
-        names: The things; each has one turn in a round.
-        rounds: Number of rounds.
-
-    Yields:
-        For each round all names, beginning with another one each time.
-    """
+def round_robin(names: List, rounds: int) -> Iterator[List]:
+    """Yield all names for each round, with another one first each time."""
     for i in range(rounds):
         start = i % max(1, len(names))
         yield [*names[start:], *names[:start]]
@@ -87,7 +63,7 @@ def round_robin(names: Sequence, rounds: int) -> Iterator[List]:
 def time_in_turns(
     runs: Dict[Hashable, Callable[[], object]],
     rounds: int,
-    device: Union[str, torch.device] = 'cpu',
+    device: Device = 'cpu',
     in_a_row: int = 1,
 ) -> Dict[Hashable, float]:
     """Time several functions, which take turns.
@@ -126,18 +102,12 @@ def time_in_turns(
     return {name: statistics.median(times) for name, times in turns.items()}
 
 
-def device_name(
-    device: Union[str, torch.device] = 'cpu', threads: Optional[int] = None
-) -> str:
+def device_name(device: Device = 'cpu', threads: Optional[int] = None) -> str:
     """Name the hardware that a time belongs to.
 
-    Args:
-        device: The device that does the work.
-        threads: Threads on a CPU, by default those of this process.
-
-    Returns:
-        The model of the GPU, or that of the CPU with the vector instructions
-        and the number of threads that PyTorch uses.
+    It is the model of the GPU, or that of the CPU with the vector
+    instructions and the number of threads that PyTorch uses, by default those
+    of this process.
     """
     if torch.device(device).type == 'cuda':
         return torch.cuda.get_device_name(device)

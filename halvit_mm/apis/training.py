@@ -19,17 +19,9 @@ from ..compression import convert, is_compressed_file
 from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
 
-__all__ = ['build_runner', 'test', 'train']
-
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config, its process group started where needed.
-
-    Args:
-        cfg: From :func:`halvit_mm.apis.load_config`.
-
-    Returns:
-        mmengine's runner.
 
     Raises:
         ValueError: If the launcher needs GPUs and there are none.
@@ -40,24 +32,16 @@ def build_runner(cfg: Config) -> Runner:
             f'--launcher {cfg.launcher} needs GPUs; on CPUs use '
             'tools/dist_train.sh'
         )
-    if cfg.launcher == 'pytorch' and not has_gpu:
+    if cfg.launcher == 'pytorch' and not has_gpu and not dist.is_initialized():
         # mmengine's launcher asks for a GPU before it starts any backend.
-        if not dist.is_initialized():
-            dist.init_process_group('gloo')
+        dist.init_process_group('gloo')
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
 
 
 def train(cfg: Config) -> Runner:
-    """Train a model.
-
-    Args:
-        cfg: From :func:`halvit_mm.apis.load_config`.
-
-    Returns:
-        The runner, after training.
-    """
+    """Train the model of a config; returns the runner, after training."""
     runner = build_runner(cfg)
     runner.train()
     return runner
@@ -75,7 +59,7 @@ def test(
     table of their AP is printed, not rounded to three decimals as the host's.
 
     Args:
-        cfg: From :func:`halvit_mm.apis.load_config`.
+        cfg: From :func:`.load_config`.
         checkpoint: File of the whole model, or a compressed one.
         amp: ``'fp16'``, ``'bf16'`` or None.
         execution: Of a compressed backbone, one of

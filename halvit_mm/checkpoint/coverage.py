@@ -6,8 +6,6 @@ from typing import Dict, List, NamedTuple, Sequence
 
 from torch import Tensor, nn
 
-__all__ = ['Comparison', 'compare', 'likely_prefixes']
-
 StateDict = Dict[str, Tensor]
 
 #: Parts that a file may have and a model need not: they serve training, or
@@ -20,81 +18,55 @@ _BESIDE = re.compile(
 
 
 class Comparison(NamedTuple):
-    """How the weights of a file and those of a module differ.
+    """How the weights of a file and those of a module differ."""
 
-    Attributes:
-        coverage: Share of the module's bytes that the file has, 0 to 1.
-        misfits: Weights of another shape, with both shapes.
-        missing: Names that the file lacks -> what kind of weight they are.
-        needed: Those of them without which the output is certainly wrong:
-            norms, statistics, position embeddings, biases.
-        unknown: Names of the file that would change the output.
-        harmless: Other names of the file that the module lacks.
-    """
+    coverage: float  # share of the module's bytes that the file has, 0 to 1
+    misfits: Dict[str, str]  # names of weights of another shape -> both shapes
+    missing: Dict[str, str]  # names that the file lacks -> kind of weight
+    needed: List[str]  # those of them without which the output is wrong
+    unknown: List[str]  # names of the file that would change the output
+    harmless: List[str]  # other names of the file that the module lacks
 
-    coverage: float
-    misfits: List[str]
-    missing: Dict[str, str]
-    needed: List[str]
-    unknown: List[str]
-    harmless: List[str]
+    def describe_missing(self) -> str:
+        """Name the first missing weights, and count those of each kind."""
+        kinds = Counter(self.missing.values())
+        counts = ', '.join(f'{kind}: {count}' for kind, count in kinds.items())
+        names = list(self.missing)
+        return f'missing ({len(names)}): {names[:3]} ({counts})'
 
     def lines(self) -> List[str]:
         """Describe the differences, for an error."""
+        misfits, unknown = list(self.misfits.values()), self.unknown
         found = []
-        if self.misfits:
-            found.append(
-                f'other shapes ({len(self.misfits)}): {self.misfits[:3]}'
-            )
+        if misfits:
+            found.append(f'other shapes ({len(misfits)}): {misfits[:3]}')
         if self.missing:
-            found.append(describe_missing(self.missing))
-        if self.unknown:
+            found.append(self.describe_missing())
+        if unknown:
             found.append(
-                f'names are not known here ({len(self.unknown)}): '
-                f'{self.unknown[:3]}'
+                f'names are not known here ({len(unknown)}): {unknown[:3]}'
             )
         return found
 
 
-def describe_missing(missing: Dict[str, str]) -> str:
-    """Name what is missing.
-
-    Args:
-        missing: Name -> kind.
-
-    Returns:
-        A line with the first names and the number of each kind.
-    """
-    kinds = Counter(missing.values())
-    counts = ', '.join(f'{kind}: {count}' for kind, count in kinds.items())
-    return f'missing ({len(missing)}): {list(missing)[:3]} ({counts})'
-
-
 def compare(
-    module: nn.Module, found: StateDict, ignore: Sequence[str] = ()
+    module: nn.Module, found: StateDict, ignore: Sequence[str]
 ) -> Comparison:
-    """Compare weights with those of a module.
+    """Compare the weights of a file with those of a module.
 
-    Args:
-        module: What they are for.
-        found: Name -> tensor.
-        ignore: Regular expressions, each for the beginning of names that may
-            differ.
-
-    Returns:
-        The differences.
+    Names whose beginning matches one of the regular expressions ``ignore``
+    may differ.
     """
 
     def counts(name: str) -> bool:
         return not any(re.match(pattern, name) for pattern in ignore)
 
     own = module.state_dict()
-    fits = [k for k in found if k in own and found[k].shape == own[k].shape]
-    misfits = [
-        f'{k} is {tuple(found[k].shape)}, here {tuple(own[k].shape)}'
-        for k in found
-        if k in own and found[k].shape != own[k].shape
-    ]
+    misfits = {
+        k: f'{k} is {tuple(tensor.shape)}, here {tuple(own[k].shape)}'
+        for k, tensor in found.items()
+        if k in own and tensor.shape != own[k].shape
+    }
     missing = {
         name: _kind_of(module, name)
         for name in own
@@ -115,7 +87,7 @@ def compare(
         for name, tensor in own.items()
         if tensor.is_floating_point() and counts(name)  # no marks or counters
     }
-    loaded = sum(sizes.get(name, 0) for name in fits)
+    loaded = sum(sizes.get(k, 0) for k in found if k not in misfits)
     coverage = loaded / max(sum(sizes.values()), 1)
     return Comparison(coverage, misfits, missing, needed, unknown, harmless)
 
@@ -123,12 +95,7 @@ def compare(
 def likely_prefixes(own: Sequence[str], found: Sequence[str]) -> List[str]:
     """Beginnings of names behind which a file has a module.
 
-    Args:
-        own: Names of the module.
-        found: Names of the file.
-
-    Returns:
-        Those with at least half of the module's names, most names first.
+    Those with at least half of the module's ``own`` names, most names first.
     """
     own, counts = set(own), Counter()
     for name in found:
@@ -157,8 +124,6 @@ def _kind_of(module: nn.Module, name: str) -> str:
         return 'statistics'
     if 'pos_embed' in leaf or 'position' in leaf:
         return 'position embeddings'
-    if 'norm' in type(owner).__name__.lower() or isinstance(
-        owner, nn.LayerNorm
-    ):
+    if 'norm' in type(owner).__name__.lower():
         return 'norms'
     return 'biases' if leaf.endswith('bias') else 'weights'

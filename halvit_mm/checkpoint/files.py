@@ -23,15 +23,8 @@ from ..compat.checkpoints import allow_mmengine_checkpoints
 from .header import HEADER_KEY, VERSION, Header, host_meta, parse_header
 from .model_types import check_model
 
-__all__ = [
-    'atomic_write',
-    'load_content',
-    'not_plain_message',
-    'read_header',
-    'save_weights',
-]
-
 _SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
+_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 @contextmanager
@@ -39,11 +32,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Replace a file only when its new content is complete.
 
     Args:
-        path: File to write. It keeps its old content until the new one is on
-            the disk; a missing folder is made.
+        path: Keeps its old content until the new one is on the disk; a
+            missing folder is made.
 
     Yields:
-        Path of a temporary file beside it, to write to.
+        A temporary file beside it, to write to.
 
     Raises:
         OSError: If it cannot be written, for example on a full disk.
@@ -80,13 +73,8 @@ def save_weights(
             ``.ckpt`` for a file of ``torch.save``.
         tensors: Name -> tensor. A tensor under two names is stored twice,
             for safetensors refuses shared memory.
-        format: ``'dense'``, or the name of another way to store weights.
-        classes: Names of the classes of the data set.
-        palette: Their colours.
-        variant: Of the weight tying, such as ``'signed'``; by default what
-            the buffer ``variant`` of a HaLViT says.
-        model: Config of the model: plain dicts whose types are allowed by
-            :func:`.model_types.check_model`.
+        format, classes, palette, model: As :mod:`.header` describes them.
+        variant: By default what the buffer ``variant`` of a HaLViT says.
         more: Entries that the format adds to the header, of JSON's types.
 
     Returns:
@@ -116,12 +104,12 @@ def save_weights(
     )
     text = json.dumps(header)
     header = json.loads(text)  # with lists for tuples, as it will be read
+    content = dict(meta=host_meta(header), state_dict=tensors)
     with atomic_write(path) as part:
         if path.suffix == '.safetensors':
             # One entry: safetensors writes several in a random order.
             save_file(tensors, part, {HEADER_KEY: text})
         else:
-            content = dict(meta=host_meta(header), state_dict=tensors)
             torch.save({**content, HEADER_KEY: header}, part)
     return header
 
@@ -148,13 +136,13 @@ def read_header(path: Path) -> Optional[Header]:
 
 
 def load_content(
-    path: Path, map_location: Optional[str] = None
+    path: Path, device: str = 'cpu'
 ) -> Tuple[Any, Optional[Header]]:
     """Read a file, never executing what it holds, and check it.
 
     Args:
         path: A safetensors file or one of ``torch.save``.
-        map_location: Device of the tensors, by default the CPU.
+        device: Where the tensors are to be.
 
     Returns:
         What the file holds, as it is stored, and its header or None.
@@ -166,46 +154,55 @@ def load_content(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}')
-    device = map_location or 'cpu'
     try:
-        if str(path).endswith('.safetensors'):
+        if Path(path).suffix == '.safetensors':
             with safe_open(path, framework='pt', device=str(device)) as file:
-                header = parse_header(file.metadata() or {}, path)
+                metadata = file.metadata() or {}
                 content = {k: file.get_tensor(k) for k in file.keys()}
             tensors = content
         else:
-            # Any call of the host's loader withdraws what was announced.
-            allow_mmengine_checkpoints()
-            content = torch.load(path, map_location=device, weights_only=True)
-            header = None
-            if isinstance(content, dict) and HEADER_KEY in content:
-                header = parse_header(content, path)
-                tensors = content.get('state_dict') or {}
-    except UnpicklingError as error:
-        raise ValueError(not_plain_message(path, error)) from error
+            with data_only(path):
+                content = torch.load(path, device, weights_only=True)
+            metadata = content if isinstance(content, dict) else {}
+            tensors = metadata.get('state_dict', {})
     except (EOFError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f'{path} is damaged or cut short: {error}') from error
+    header = parse_header(metadata, path)
     if header is not None and _checksum(tensors) != header.get('sha256'):
         raise ValueError(f'{path} is damaged: its checksum does not fit')
     return content, header
 
 
-def not_plain_message(path: Path, error: Exception) -> str:
-    """Say why a file is not read, and what helps.
+@contextmanager
+def data_only(path: Path) -> Iterator[None]:
+    """Let torch, and the host around it, read nothing but data.
 
     Args:
-        path: The file.
-        error: Of torch.
+        path: What is read, for the error.
 
-    Returns:
-        The message, with the part of the error that names the reason.
+    Raises:
+        ValueError: If it holds more; it names the reason and the cure.
     """
-    reason = re.search(r'Unsupported [^.]*\S*', str(error))
-    return (
-        f'{path} is not a plain checkpoint: '
-        f'{reason.group() if reason else error} If you trust it, load it with '
-        'torch.load(..., weights_only=False) and save its state dict alone'
-    )
+    # Any call of the host's loader withdraws what was announced, and the
+    # host would go on with weights_only=False after a refusal.
+    allow_mmengine_checkpoints()
+    before = os.environ.get(_FORCE)
+    os.environ[_FORCE] = '1'
+    try:
+        yield
+    except UnpicklingError as error:
+        reason = re.search(r'Unsupported [^.]*\S*', str(error))
+        raise ValueError(
+            f'{path} is not a plain checkpoint: '
+            f'{reason.group() if reason else error} If you trust it, load it '
+            'with torch.load(..., weights_only=False) and save its state dict '
+            'alone'
+        ) from error
+    finally:
+        if before is None:
+            del os.environ[_FORCE]
+        else:
+            os.environ[_FORCE] = before
 
 
 def _variant_of(tensors: Dict[str, Tensor]) -> Optional[str]:

@@ -12,8 +12,6 @@ from typing import Any, Dict, Optional, Tuple
 
 from .model_types import check_model
 
-__all__ = ['HEADER_KEY', 'VERSION', 'Header', 'host_meta', 'parse_header']
-
 Header = Dict[str, Any]
 
 HEADER_KEY = 'halvit_mm'
@@ -23,16 +21,9 @@ _FIPS_1 = 'halvit_mm.fips'
 
 
 def host_meta(header: Optional[Header]) -> Dict:
-    """What a checkpoint tells the hosts about its classes.
-
-    Args:
-        header: Of a file, or None.
-
-    Returns:
-        The ``meta`` of a checkpoint; empty where the header has no classes.
-    """
-    known = {k: (header or {}).get(k) for k in ('classes', 'palette')}
-    known = {k: v for k, v in known.items() if v is not None}
+    """What the ``meta`` of a checkpoint tells the hosts about its classes."""
+    found = ((k, (header or {}).get(k)) for k in ('classes', 'palette'))
+    known = {k: v for k, v in found if v is not None}
     return dict(dataset_meta=known) if known else {}
 
 
@@ -40,13 +31,11 @@ def parse_header(metadata: Dict, path: Path) -> Optional[Header]:
     """Find and check the header of a file.
 
     Args:
-        metadata: Of a safetensors file, or what a file of ``torch.save``
-            holds.
+        metadata: Of a safetensors file, or what one of ``torch.save`` holds.
         path: The file, for errors.
 
     Returns:
-        The header, of compressed files of the first version as well; None if
-        there is none.
+        The header, also of compressed files of version 1, or None.
 
     Raises:
         ValueError: If its version is not known here, or if its model names a

@@ -12,11 +12,9 @@ the average is in none of these files.
 """
 
 import re
-from typing import Callable, Dict, Optional
+from typing import Dict, Optional
 
 from torch import Tensor
-
-__all__ = ['KEY_MAPS', 'from_ours', 'to_ours']
 
 Table = Dict[str, Optional[str]]
 
@@ -52,14 +50,12 @@ KEY_MAPS: Dict[str, Table] = {
         'mask_token': None,
         'decoder_pos_embed': None,
         **dict.fromkeys(_pairs('decoder_embed', '')),
-        **dict.fromkeys(_pairs('decoder_blocks.{}.norm1', '')),
-        **dict.fromkeys(_pairs('decoder_blocks.{}.attn.qkv', '')),
-        **dict.fromkeys(_pairs('decoder_blocks.{}.attn.proj', '')),
-        **dict.fromkeys(_pairs('decoder_blocks.{}.norm2', '')),
-        **dict.fromkeys(_pairs('decoder_blocks.{}.mlp.fc1', '')),
-        **dict.fromkeys(_pairs('decoder_blocks.{}.mlp.fc2', '')),
-        **dict.fromkeys(_pairs('decoder_norm', '')),
         **dict.fromkeys(_pairs('decoder_pred', '')),
+        **{
+            f'decoder_{name}': None
+            for name in _CLASSIFIER
+            if name.startswith(('blocks.', 'norm.'))
+        },
     },
 }
 
@@ -90,18 +86,7 @@ def to_ours(state_dict: Dict[str, Tensor], source: str) -> Dict[str, Tensor]:
 
 
 def from_ours(state_dict: Dict[str, Tensor], target: str) -> Dict[str, Tensor]:
-    """Rename weights of ours for another project.
-
-    Args:
-        state_dict: Name -> weight, of an untied classifier.
-        target: One of :data:`KEY_MAPS`.
-
-    Returns:
-        A new dict.
-
-    Raises:
-        ValueError: For an unknown target, or names that it does not have.
-    """
+    """Rename an untied classifier's weights: :func:`to_ours` backwards."""
     table = _table(target)
     inverse = {ours: name for name, ours in table.items() if ours is not None}
     return _rename(state_dict, inverse, target)
@@ -114,8 +99,8 @@ def _table(name: str) -> Table:
 
 
 def _rename(state_dict, table: Table, name: str) -> Dict[str, Tensor]:
-    rename = _renamer(table)
-    unknown = [key for key in state_dict if rename(key) == '']
+    renamed = {key: _other_name(key, table) for key in state_dict}
+    unknown = [key for key, other in renamed.items() if other == '']
     if unknown:
         reasons = [
             f'; {reason}'
@@ -126,21 +111,17 @@ def _rename(state_dict, table: Table, name: str) -> Dict[str, Tensor]:
             f'{len(unknown)} names are not in the table of {name}: '
             f'{unknown[:3]}{"".join(reasons)}'
         )
-    renamed = ((rename(key), value) for key, value in state_dict.items())
-    return {key: value for key, value in renamed if key is not None}
+    return {
+        other: state_dict[key]
+        for key, other in renamed.items()
+        if other is not None
+    }
 
 
-def _renamer(table: Table) -> Callable[[str], Optional[str]]:
+def _other_name(key: str, table: Table) -> Optional[str]:
     """Returns: A name's other name, None if dropped, '' if unknown."""
-
-    def rename(key: str) -> Optional[str]:
-        index = re.search(r'\.(\d+)\.', key)
-        number = index.group(1) if index else ''
-        pattern = key.replace(f'.{number}.', '.{}.', 1) if index else key
-        for name in (key, pattern):
-            if name in table:
-                other = table[name]
-                return other and other.replace('{}', number)
-        return ''
-
-    return rename
+    index = re.search(r'\.(\d+)\.', key)
+    number = index.group(1) if index else ''
+    pattern = key.replace(f'.{number}.', '.{}.', 1) if index else key
+    other = table.get(key, table.get(pattern, ''))
+    return other and other.replace('{}', number)

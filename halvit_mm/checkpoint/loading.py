@@ -7,17 +7,15 @@ refuses what would change the output without a word.
 import logging
 import re
 from collections import Counter
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from .coverage import Comparison, compare, describe_missing, likely_prefixes
+from .coverage import Comparison, compare, likely_prefixes
 from .key_maps import to_ours
 from .log import say
 from .reading import read_weights
-
-__all__ = ['load_weights']
 
 StateDict = Dict[str, Tensor]
 
@@ -55,8 +53,7 @@ def load_weights(
             where less than the default is asked.
         ignore: Regular expressions, each for the beginning of names, without
             the prefix, that are not loaded and may be missing or unknown.
-        key: Entry of the file that holds the weights, where there are
-            several.
+        key: Entry of the file that holds the weights, if it has several.
         source_grid: Height and width, in tokens, of the file's position
             embeddings, where their number does not tell.
         map_location: Device to read to; weights are copied to the module's
@@ -67,21 +64,15 @@ def load_weights(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or holds more than data; if it
-            covers less than ``min_coverage``, lacks what the module needs, or
-            has what the module does not know, naming the differences; if a
-            weight has another shape; or if a name is not known of ``origin``.
+        ValueError: If the file is damaged or holds more than data, or does
+            not fit the module; the message names the differences.
     """
-    weights = read_weights(path, key, map_location)
-    found, notes = weights.state_dict, list(weights.notes)
+    found = read_weights(path, key, map_location).state_dict
     if origin is not None:
         found = to_ours(found, origin)
-    found = _behind_prefix(module, found, prefix, notes)
-    for note in notes:
-        say(f'{path}: {note}')
     found = {
         name: tensor
-        for name, tensor in found.items()
+        for name, tensor in _behind_prefix(module, found, prefix, path).items()
         if not any(re.match(pattern, name) for pattern in ignore)
     }
     try:
@@ -89,34 +80,52 @@ def load_weights(
     except (AssertionError, ValueError) as error:
         raise ValueError(f'{path}: {error}') from error
     comparison = compare(module, found, ignore)
-    _check(comparison, module, path, prefix, min_coverage, found)
-    own = module.state_dict()
-    module.load_state_dict(
-        {k: v for k, v in found.items() if k in own}, strict=False
-    )
+    needed = comparison.needed if min_coverage >= _MIN_COVERAGE else []
+    changing = comparison.unknown or needed
+    if changing or comparison.misfits or comparison.coverage < min_coverage:
+        lines = [
+            f'{path} does not fit {type(module).__name__}: it covers '
+            f'{comparison.coverage:.1%} of its bytes (at least '
+            f'{min_coverage:.0%} are asked) and is of another architecture or '
+            'incomplete.',
+            *comparison.lines(),
+        ]
+        others = likely_prefixes(module.state_dict(), found)
+        if others and '' not in others:
+            lines.append(
+                f'The module is in the file behind {others[:3]}: name one of '
+                f'them with prefix=..., instead of {prefix!r}.'
+            )
+        elif not comparison.misfits and comparison.coverage >= min_coverage:
+            lines.append(
+                'These change what the model computes. If it is meant, name '
+                f'them with ignore=[{changing[0]!r}, ...].'
+            )
+        raise ValueError('\n'.join(lines))
+    for name in comparison.harmless:
+        del found[name]
+    module.load_state_dict(found, strict=False)
     _report(comparison, module, path)
     return comparison.coverage
 
 
 def _behind_prefix(
-    module: nn.Module, found: StateDict, prefix: str, notes: List[str]
+    module: nn.Module, found: StateDict, prefix: str, path: str
 ) -> StateDict:
     """The weights of a module, under its own names."""
     prefix = prefix and prefix.rstrip('.') + '.'
-    if not any(name.startswith(prefix) for name in found) or not prefix:
+    if not prefix or not any(name.startswith(prefix) for name in found):
         candidates = likely_prefixes(module.state_dict(), found)
-        if not candidates or '' in candidates:
-            return dict(found)  # the file is the module's own
-        if len(candidates) > 1:
-            return dict(found)  # which one is meant, the error asks
+        if len(candidates) != 1 or candidates == ['']:
+            return found  # the module's own, or an error asks which one
         prefix = candidates[0]
-        notes.append(f'took the weights whose names begin with {prefix!r}')
+        say(f'{path}: took the weights whose names begin with {prefix!r}')
     others = Counter(
         name.split('.')[0] for name in found if not name.startswith(prefix)
     )
     if others:
         names = ', '.join(f'{k} ({count})' for k, count in others.items())
-        notes.append(f'left out what is not of {prefix!r}: {names}')
+        say(f'{path}: left out what is not of {prefix!r}: {names}')
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in found.items()
@@ -126,6 +135,7 @@ def _behind_prefix(
 
 def _adapt(module: nn.Module, found: StateDict, source_grid) -> None:
     """Let each submodule fit the weights to itself, in place."""
+    marked = source_grid is None
     for path, part in module.named_modules():
         prefix = f'{path}.' if path else ''
         # Of the class: a wrapper may pass attributes of its content on.
@@ -136,55 +146,23 @@ def _adapt(module: nn.Module, found: StateDict, source_grid) -> None:
             continue
         if source_grid is not None and f'{prefix}pos_embed' in found:
             found[f'{prefix}pos_embed_grid'] = torch.tensor(source_grid)
+            marked = True
         part.adapt_state_dict(found, prefix)
-
-
-def _check(
-    comparison: Comparison,
-    module: nn.Module,
-    path: str,
-    prefix: str,
-    min_coverage: float,
-    found: StateDict,
-) -> None:
-    needed = comparison.needed if min_coverage >= _MIN_COVERAGE else []
-    if (
-        comparison.coverage >= min_coverage
-        and not comparison.misfits
-        and not comparison.unknown
-        and not needed
-    ):
-        return
-    lines = [
-        f'{path} does not fit {type(module).__name__}: it covers '
-        f'{comparison.coverage:.1%} of its bytes (at least '
-        f'{min_coverage:.0%} are asked) and is of another architecture or '
-        'incomplete.',
-        *comparison.lines(),
-    ]
-    others = likely_prefixes(module.state_dict(), found)
-    if others and '' not in others:
-        lines.append(
-            f'The module is in the file behind {others[:3]}: name one of '
-            f'them with prefix=..., instead of {prefix!r}.'
+    if not marked:
+        raise ValueError(
+            f'source_grid={source_grid}: there are no position embeddings '
+            f'that {type(module).__name__} could fit from that grid'
         )
-    elif comparison.coverage >= min_coverage and not comparison.misfits:
-        lines.append(
-            'These change what the model computes. If it is meant, name them '
-            f'with ignore=[{(comparison.unknown or needed)[0]!r}, ...].'
-        )
-    raise ValueError('\n'.join(lines))
 
 
 def _report(comparison: Comparison, module: nn.Module, path: str) -> None:
-    name = type(module).__name__
+    name, harmless = type(module).__name__, comparison.harmless
     say(f'{path}: loaded {comparison.coverage:.1%} of the bytes of {name}')
-    if comparison.harmless:
-        names = comparison.harmless
-        say(f'{path}: not needed by {name} ({len(names)}): {names[:9]}')
+    if harmless:
+        say(f'{path}: not needed by {name} ({len(harmless)}): {harmless[:9]}')
     if comparison.missing:
         say(
-            f'{path}: {describe_missing(comparison.missing)}; they keep '
-            'their present values',
+            f'{path}: {comparison.describe_missing()}; they keep their '
+            'present values',
             logging.WARNING,
         )

@@ -2,16 +2,9 @@
 
 import logging
 
-__all__ = ['say']
-
 
 def say(message: str, level: int = logging.INFO) -> None:
-    """Log a message by mmengine, or by Python where it is not installed.
-
-    Args:
-        message: One line.
-        level: Of Python's ``logging``.
-    """
+    """Log a message by mmengine, or by Python where it is not installed."""
     try:
         from mmengine.logging import print_log
     except ImportError:

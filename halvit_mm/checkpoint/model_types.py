@@ -9,8 +9,6 @@ of what they are made of.
 from pathlib import Path
 from typing import Any, Container, Iterator, Tuple
 
-__all__ = ['ALLOWED_TYPES', 'check_model']
-
 _SCOPES = ('halvit_mm.', 'mmdet.', 'mmpretrain.', 'mmengine.')
 
 #: Types that a model in a header may name, with or without a scope in front.
@@ -39,12 +37,10 @@ def check_model(
     """Check that a model's config builds known parts only.
 
     Args:
-        model: The config, of dicts, lists, strings, numbers and None.
+        model: The config, of dicts, lists, strings, numbers and None; it is
+            returned.
         path: File that holds it, for the error.
         allowed: Names of types, without a scope.
-
-    Returns:
-        The config.
 
     Raises:
         ValueError: If it is no dict with a type, holds an object, or names a

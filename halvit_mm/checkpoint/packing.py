@@ -12,22 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['pack', 'unpack']
-
 _BITS = torch.arange(7, -1, -1, dtype=torch.uint8)
 _FACTOR = '.parametrizations.weight.original'
 _MASK = '.parametrizations.weight.0.mask'
 
 
 def pack(state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Leave out what is pruned.
-
-    Args:
-        state_dict: Of a compressed model.
-
-    Returns:
-        What to store, on the CPU.
-    """
+    """What to store of a compressed model's state dict, on the CPU."""
     packed = {}
     for name, tensor in state_dict.items():
         tensor = tensor.detach().cpu().contiguous()
@@ -43,14 +34,11 @@ def pack(state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
 def unpack(
     tensors: Dict[str, Tensor], shapes: Dict[str, List[int]]
 ) -> Dict[str, Tensor]:
-    """Undo :func:`pack`, without loss.
+    """Undo :func:`pack`, without loss: pruned entries are 0.
 
     Args:
-        tensors: Of a file.
+        tensors: What was stored.
         shapes: Name -> shape of each packed factor.
-
-    Returns:
-        The state dict; pruned entries are 0.
     """
     tensors = dict(tensors)
     for name, shape in shapes.items():

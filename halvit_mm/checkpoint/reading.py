@@ -1,21 +1,14 @@
 """Weights out of a file, whatever its author has wrapped around them."""
 
-import os
 import re
-from contextlib import contextmanager
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 from torch import Tensor
 
-from ..compat.checkpoints import allow_mmengine_checkpoints
-from .files import load_content, not_plain_message
+from .files import data_only, load_content
 from .header import HEADER_KEY, Header
 from .log import say
 from .packing import unpack
-
-__all__ = ['Weights', 'read_state_dict', 'read_weights']
 
 StateDict = Dict[str, Tensor]
 
@@ -39,25 +32,18 @@ _WRAPPERS = re.compile(
 
 
 class Weights(NamedTuple):
-    """What was read.
-
-    Attributes:
-        state_dict: Name -> tensor.
-        header: Of a file that this package wrote, or None.
-        notes: What was chosen or left out, to be logged.
-    """
+    """What was read: name -> tensor, and the header of a file of ours."""
 
     state_dict: StateDict
     header: Optional[Header]
-    notes: List[str]
 
 
 def read_weights(
-    path: str,
-    key: Optional[str] = None,
-    map_location: Optional[str] = None,
+    path: str, key: Optional[str] = None, map_location: Optional[str] = None
 ) -> Weights:
     """Read the weights of a file, never executing what it holds.
+
+    What is chosen or left out of it is logged.
 
     Args:
         path: A file of safetensors, compressed or not, or of ``torch.save``,
@@ -75,13 +61,12 @@ def read_weights(
         ValueError: If the file is damaged, holds more than data, or no
             weights, or cannot be fetched.
     """
-    path = str(path)
+    path, device, header = str(path), map_location or 'cpu', None
     if '://' in path:
-        content, header = _fetch(path, map_location), None
+        content = _fetch(path, device)
     else:
-        content, header = load_content(Path(path), map_location)
-    notes: List[str] = []
-    content = _entry_of(content, key, path, notes)
+        content, header = load_content(path, device)
+    content = _entry_of(content, key, path)
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds no weights but {type(content)}')
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
@@ -89,37 +74,26 @@ def read_weights(
         raise ValueError(f'{path} holds no weights; keys: {list(content)[:9]}')
     others = [k for k in content if k not in tensors and k != HEADER_KEY]
     if others:
-        notes.append(f'no tensors, left out ({len(others)}): {others[:5]}')
+        say(f'{path}: no tensors, left out ({len(others)}): {others[:5]}')
     if header is not None and header['format'] == 'fips':
         tensors = unpack(tensors, header.get('shapes') or {})
-    return Weights(_without_wrappers(tensors, notes), header, notes)
+    return Weights(_without_wrappers(tensors, path), header)
 
 
 def read_state_dict(path: str) -> StateDict:
-    """Read the weights of a file and log what was chosen of it.
-
-    Args:
-        path: As for :func:`read_weights`.
-
-    Returns:
-        Name -> tensor on the CPU.
-
-    Raises:
-        FileNotFoundError, ValueError: As :func:`read_weights`.
-    """
-    weights = read_weights(path)
-    for note in weights.notes:
-        say(f'{path}: {note}')
-    return weights.state_dict
+    """Read the weights of a file to the CPU, as :func:`read_weights` does."""
+    return read_weights(path).state_dict
 
 
-def _entry_of(content: Any, key: Optional[str], path: str, notes) -> Any:
+def _entry_of(content: Any, key: Optional[str], path: str) -> Any:
     """The part of a checkpoint that holds weights."""
     if key is not None:
-        if not isinstance(content, dict) or key not in content:
-            keys = list(content)[:9] if isinstance(content, dict) else []
-            raise ValueError(f'{path} has no entry {key!r}, but {keys}')
-        return content[key]
+        entries = content if isinstance(content, dict) else {}
+        if key not in entries:
+            raise ValueError(
+                f'{path} has no entry {key!r}, but {list(entries)[:9]}'
+            )
+        return entries[key]
     found = {}
     while isinstance(content, dict):
         here = {
@@ -139,25 +113,29 @@ def _entry_of(content: Any, key: Optional[str], path: str, notes) -> Any:
         note = f'took {taken!r} ({kind} weights)'
         for name, other in others:
             note += f', not {name!r} ({other} weights; key={name!r})'
-        notes.append(note)
+        say(f'{path}: {note}')
     return content
 
 
-def _without_wrappers(tensors: StateDict, notes: List[str]) -> StateDict:
+def _without_wrappers(tensors: StateDict, path: str) -> StateDict:
     found, taken_off = {}, set()
     for name, tensor in tensors.items():
-        taken_off.update(m.group() for m in _WRAPPERS.finditer(name))
+        parts = {match.group() for match in _WRAPPERS.finditer(name)}
         new = _WRAPPERS.sub('', name)
         if new.startswith('module.'):
-            taken_off.add('module.')
+            parts.add('module.')
             new = new.removeprefix('module.')
+        if parts and (new in found or new in tensors):
+            new = name  # the file is of two models
+        elif parts:
+            taken_off |= parts
         found[new] = tensor
     if taken_off:
-        notes.append(f'names without {", ".join(sorted(taken_off))}')
+        say(f'{path}: names without {", ".join(sorted(taken_off))}')
     return found
 
 
-def _fetch(path: str, map_location: Optional[str]) -> Any:
+def _fetch(path: str, device: str) -> Any:
     """Let the host download a checkpoint and read it, as data only."""
     from mmengine.runner import CheckpointLoader
 
@@ -167,30 +145,10 @@ def _fetch(path: str, map_location: Optional[str]) -> Any:
             'it yourself and give the name of the file'
         )
     try:
-        allow_mmengine_checkpoints()
-        with _data_only():
-            return CheckpointLoader.load_checkpoint(
-                path, map_location=map_location or 'cpu'
-            )
-    except UnpicklingError as error:
-        raise ValueError(not_plain_message(path, error)) from error
+        with data_only(path):
+            return CheckpointLoader.load_checkpoint(path, map_location=device)
     except (ImportError, KeyError, OSError, RuntimeError) as error:
         raise ValueError(
             f'{path} cannot be fetched ({type(error).__name__}: {error}): '
             'download it by another way and give the name of the file'
         ) from error
-
-
-@contextmanager
-def _data_only() -> Iterator[None]:
-    """Keep a host from reading with ``weights_only=False`` after a refusal."""
-    name = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-    before = os.environ.get(name)
-    os.environ[name] = '1'
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -2,7 +2,7 @@
 
 from .checkpoints import allow_mmengine_checkpoints
 from .debug_messages import quieten_debug_messages
-from .host import HostLine, host_lines, missing_host_message
+from .host import HostLine, host_lines, installed_version, missing_host_message
 from .mmcv_ext import ENV_VAR as OPS_ENV_VAR
 from .mmcv_ext import install_mmcv_ext, ops_backend
 
@@ -11,6 +11,7 @@ __all__ = [
     'HostLine',
     'host_lines',
     'install',
+    'installed_version',
     'missing_host_message',
     'ops_backend',
 ]

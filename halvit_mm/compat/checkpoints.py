@@ -12,8 +12,6 @@ from argparse import Namespace
 import numpy as np
 import torch
 
-__all__ = ['allow_mmengine_checkpoints']
-
 
 def _history_method(owner: type, name: str):
     """What ``getattr`` may do in a checkpoint: name a buffer's statistic."""
@@ -27,8 +25,7 @@ def _history_method(owner: type, name: str):
 def allow_mmengine_checkpoints() -> None:
     """Announce to torch the classes that a checkpoint of mmengine holds.
 
-    They are data containers: the history buffer and numpy's arrays, scalars
-    and number types. The buffer names its statistics by ``getattr``, for
+    The buffer of the logging history names its statistics by ``getattr``, for
     which a function stands in that can reach nothing else. A Namespace, the
     arguments of a command line, is what timm, DeiT and MAE add.
     """

@@ -8,8 +8,6 @@ that data sets of a product of theirs are not installed. mmengine's
 import functools
 import logging
 
-__all__ = ['quieten_debug_messages']
-
 
 def quieten_debug_messages() -> None:
     """Send debug messages without a logger to Python's logging, once.

@@ -5,49 +5,26 @@ Both lines write the same package folders (``mmengine``, ``mmcv``, ``mmdet``,
 """
 
 from importlib import metadata
-from typing import Dict, List, NamedTuple
-
-__all__ = [
-    'HostLine',
-    'host_lines',
-    'missing_host_message',
-    'unsupported_message',
-]
+from typing import Dict, List, NamedTuple, Optional
 
 
 class HostLine(NamedTuple):
-    """One line of hosts and what is installed of it.
+    """One line of hosts and what is installed of it."""
 
-    Attributes:
-        name: ``'onedl'`` (maintained) or ``'openmmlab'`` (original); also
-            the name of our extra that installs it.
-        versions: Distribution name -> version, of what is installed.
-        missing: Distribution names that are not installed.
-    """
-
-    name: str
-    versions: Dict[str, str]
-    missing: List[str]
+    name: str  # 'onedl' (maintained) or 'openmmlab'; also the extra's name
+    versions: Dict[str, str]  # of the distributions that are installed
+    missing: List[str]  # distributions that are not
 
 
-# One tuple per package folder: any one of its distributions is enough.
+# A name for each package folder; `|` parts those of which any one is enough.
 _DISTRIBUTIONS = {
-    'onedl': (
-        ('onedl-mmengine',),
-        ('onedl-mmcv',),
-        ('onedl-mmdetection',),
-        ('onedl-mmpretrain',),
-    ),
-    'openmmlab': (
-        ('mmengine',),
-        ('mmcv-lite', 'mmcv'),
-        ('mmdet',),
-        ('mmpretrain',),
-    ),
+    'onedl': 'onedl-mmengine onedl-mmcv onedl-mmdetection onedl-mmpretrain',
+    'openmmlab': 'mmengine mmcv-lite|mmcv mmdet mmpretrain',
 }
 
 
-def _version(distribution: str):
+def installed_version(distribution: str) -> Optional[str]:
+    """Version of an installed distribution, None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -57,13 +34,11 @@ def _version(distribution: str):
 def host_lines() -> List[HostLine]:
     """List the lines of which at least one distribution is installed."""
     lines = []
-    for name, packages in _DISTRIBUTIONS.items():
-        versions, missing = {}, []
-        for alternatives in packages:
-            found = {d: _version(d) for d in alternatives if _version(d)}
-            versions.update(found)
-            if not found:
-                missing.append(alternatives[0])
+    for name, text in _DISTRIBUTIONS.items():
+        folders = [names.split('|') for names in text.split()]
+        found = {d: installed_version(d) for names in folders for d in names}
+        versions = {d: version for d, version in found.items() if version}
+        missing = [d[0] for d in folders if versions.keys().isdisjoint(d)]
         if versions:
             lines.append(HostLine(name, versions, missing))
     return lines
@@ -81,11 +56,7 @@ def missing_host_message() -> str:
 def unsupported_message(operator: str) -> str:
     """Write the error text for an operator that torchvision does not replace.
 
-    Args:
-        operator: The operator's name and the arguments it was called with.
-
-    Returns:
-        A text with the command that builds mmcv for the installed line.
+    It has the command that builds mmcv for the installed line.
     """
     names = [line.name for line in host_lines()]
     # Without isolation the build sees torch and compiles; a wheel in pip's

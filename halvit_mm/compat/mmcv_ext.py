@@ -13,23 +13,13 @@ import logging
 import os
 import sys
 import types
-from typing import Callable
 
 from .host import unsupported_message
-
-__all__ = ['ENV_VAR', 'install_mmcv_ext', 'ops_backend']
 
 NAME = 'mmcv._ext'
 #: ``auto`` (default), ``native`` or ``torchvision``.
 ENV_VAR = 'HALVIT_MM_MMCV_OPS'
 _CHOICES = ('auto', 'native', 'torchvision')
-
-
-def _choice() -> str:
-    choice = os.environ.get(ENV_VAR, 'auto')
-    if choice not in _CHOICES:
-        raise ValueError(f'{ENV_VAR}={choice!r}: choose one of {_CHOICES}')
-    return choice
 
 
 def _native_spec(path):
@@ -49,14 +39,6 @@ def _native_spec(path):
     return spec
 
 
-def _unsupported(name: str) -> Callable:
-    def raise_error(*args, **kwargs):
-        raise NotImplementedError(unsupported_message(name))
-
-    raise_error.__name__ = name
-    return raise_error
-
-
 class _ExtensionModule(types.ModuleType):
     """``mmcv._ext`` as a module: three operators, an error for the others."""
 
@@ -67,25 +49,24 @@ class _ExtensionModule(types.ModuleType):
         # import torchvision yet.
         from . import torchvision_ops
 
-        function = getattr(torchvision_ops, name, None)
-        if name not in torchvision_ops.__all__:
-            function = _unsupported(name)
-        setattr(self, name, function)
-        return function
+        def unsupported(*args, **kwargs):
+            raise NotImplementedError(unsupported_message(name))
+
+        is_there = name in torchvision_ops.__all__
+        return getattr(torchvision_ops, name) if is_there else unsupported
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, fullname, path=None, target=None):
         if fullname != NAME:
             return None
-        choice = _choice()
+        choice = os.environ.get(ENV_VAR, 'auto')
+        if choice not in _CHOICES:
+            raise ValueError(f'{ENV_VAR}={choice!r}: choose one of {_CHOICES}')
         if choice == 'native':
             return None  # the next finder, and its error if there is none
-        if choice == 'auto':
-            spec = _native_spec(path)
-            if spec is not None:
-                return spec
-        return importlib.machinery.ModuleSpec(NAME, self)
+        spec = _native_spec(path) if choice == 'auto' else None
+        return spec or importlib.machinery.ModuleSpec(NAME, self)
 
     def create_module(self, spec):
         return _ExtensionModule(spec.name)

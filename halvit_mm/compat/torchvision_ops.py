@@ -26,15 +26,16 @@ __all__ = [
     'softnms',
 ]
 
+_OLD = 'the old box convention'
+_MAX = "roi_align with pool_mode='max'"
+
 
 def get_compiler_version() -> str:
-    """Tell mmcv's ``collect_env`` that nothing was compiled."""
+    """Tell mmcv's ``collect_env`` that nothing was compiled, nor for CUDA."""
     return 'n/a'
 
 
-def get_compiling_cuda_version() -> str:
-    """Tell mmcv's ``collect_env`` that nothing was compiled for CUDA."""
-    return 'n/a'
+get_compiling_cuda_version = get_compiler_version
 
 
 @functools.cache
@@ -48,16 +49,9 @@ def _log_first_use() -> None:
     )
 
 
-def _check_offset(name: str, offset: int) -> None:
-    if offset != 0:
-        name = f'{name} with offset={offset} (the old box convention)'
-        raise NotImplementedError(unsupported_message(name))
-
-
-def _check_pool_mode(pool_mode: int) -> None:
-    if pool_mode != 1:
-        name = "roi_align with pool_mode='max'"
-        raise NotImplementedError(unsupported_message(name))
+def _check(is_supported: bool, what: str) -> None:
+    if not is_supported:
+        raise NotImplementedError(unsupported_message(what))
 
 
 def _promoted(*tensors: Tensor) -> Iterator[Tensor]:
@@ -85,7 +79,7 @@ def nms(
         NotImplementedError: If ``offset`` is not 0.
     """
     _log_first_use()
-    _check_offset('nms', offset)
+    _check(offset == 0, f'nms with offset={offset} ({_OLD})')
     return tv_nms(*_promoted(boxes, scores), iou_threshold)
 
 
@@ -118,7 +112,7 @@ def softnms(
         NotImplementedError: If ``offset`` is not 0.
     """
     _log_first_use()
-    _check_offset('softnms', offset)
+    _check(offset == 0, f'softnms with offset={offset} ({_OLD})')
     left = torch.arange(len(boxes))
     boxes, scores = _promoted(boxes, scores.clone())
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
@@ -164,10 +158,7 @@ def roi_align_forward(
         input: (B, C, H, W).
         rois: (K, 5), image index and box.
         output: (K, C, aligned_height, aligned_width), filled in place.
-        argmax_y: Only for max pooling; not used.
-        argmax_x: Only for max pooling; not used.
-        aligned_height: Height of the output.
-        aligned_width: Width of the output.
+        argmax_y, argmax_x: Only for max pooling; not used.
         spatial_scale: Feature cells per pixel of the boxes.
         sampling_ratio: Samples per bin and axis, 0 for adaptive.
         pool_mode: Only 1 (average).
@@ -177,7 +168,7 @@ def roi_align_forward(
         NotImplementedError: If ``pool_mode`` is max pooling.
     """
     _log_first_use()
-    _check_pool_mode(pool_mode)
+    _check(pool_mode == 1, _MAX)
     output.copy_(
         tv_roi_align(
             *_promoted(input, rois),
@@ -205,19 +196,10 @@ def roi_align_backward(
 ) -> None:
     """Write the gradient of :func:`roi_align_forward` into ``grad_input``.
 
-    The other arguments are those of the forward pass.
-
-    Args:
-        grad_output: (K, C, aligned_height, aligned_width).
-        rois: (K, 5), image index and box.
-        argmax_y: Only for max pooling; not used.
-        argmax_x: Only for max pooling; not used.
-        grad_input: (B, C, H, W), filled in place.
-
-    Raises:
-        NotImplementedError: If ``pool_mode`` is max pooling.
+    ``grad_output`` has the shape of its output, ``grad_input`` that of its
+    input; the other arguments are the same.
     """
-    _check_pool_mode(pool_mode)
+    _check(pool_mode == 1, _MAX)
     gradient = torch.ops.torchvision._roi_align_backward(
         *_promoted(grad_output, rois),
         spatial_scale,

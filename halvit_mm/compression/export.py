@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..checkpoint.files import load_content, read_header, save_weights
 from ..checkpoint.header import Header, host_meta
+from ..checkpoint.loading import load_weights
 from ..checkpoint.packing import pack, unpack
 from .parametrization import factors
 from .structure import Structure, attach_structure
@@ -137,10 +138,7 @@ def load_compressed(model: nn.Module, path: Path) -> List[Structure]:
         ValueError: As :func:`read_compressed`, and if the file is of another
             architecture.
     """
-    content = read_compressed(path)
-    attach_structure(model, content.structures)
-    try:
-        model.load_state_dict(content.state_dict)
-    except RuntimeError as error:
-        raise ValueError(f'{path} does not fit the model: {error}') from error
-    return content.structures
+    structures = read_structures(path)
+    attach_structure(model, structures)
+    load_weights(model, str(path), min_coverage=1.0)
+    return structures

@@ -8,8 +8,6 @@ from mmdet.datasets.api_wrappers import COCO
 
 from ..registry import DATASETS
 
-__all__ = ['CocoDataset']
-
 
 class _CheckedCOCO(COCO):
     """COCO's index, to which an unknown class name is an error."""
@@ -55,28 +53,23 @@ class CocoDataset(MMDetCocoDataset):
     COCOAPI = _CheckedCOCO
 
     def load_data_list(self) -> List[dict]:
-        """Read the annotations.
-
-        Returns:
-            A dict for each image, as mmdet's.
-        """
-        hint = (
-            'set the folder with `--cfg-options data_root=...`; it holds '
-            'the annotation files and image folders that the config names'
-        )
-        if not Path(self.ann_file).is_file():
-            raise FileNotFoundError(
-                f'there is no annotation file {self.ann_file}; {hint}'
-            )
+        """Read the annotations as mmdet does."""
         folder = self.data_prefix['img']
+        if not Path(self.ann_file).is_file():
+            raise _missing(f'there is no annotation file {self.ann_file}')
         if not Path(folder).is_dir():
-            raise FileNotFoundError(
-                f'there is no image folder {folder}; {hint}'
-            )
+            raise _missing(f'there is no image folder {folder}')
         data_list = super().load_data_list()
         if data_list and not Path(data_list[0]['img_path']).is_file():
-            raise FileNotFoundError(
-                f'{self.ann_file} names {data_list[0]["img_path"]}, which '
-                f'does not exist; {hint}'
+            image = data_list[0]['img_path']
+            raise _missing(
+                f'{self.ann_file} names {image}, which does not exist'
             )
         return data_list
+
+
+def _missing(what: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f'{what}; set the folder with `--cfg-options data_root=...`; it holds '
+        'the annotation files and image folders that the config names'
+    )

@@ -7,8 +7,6 @@ from mmpretrain.datasets import CustomDataset
 
 from ..registry import DATASETS
 
-__all__ = ['ImagesInMemory']
-
 
 @DATASETS.register_module()
 class ImagesInMemory(CustomDataset):
@@ -21,10 +19,7 @@ class ImagesInMemory(CustomDataset):
     """
 
     def load_data_list(self) -> List[dict]:
-        """Read the images.
-
-        Returns:
-            A dict for each image with ``img`` and ``gt_label``.
+        """Read the images, ``img``, and their classes, ``gt_label``.
 
         Raises:
             ValueError: If an image cannot be read.

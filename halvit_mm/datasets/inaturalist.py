@@ -8,8 +8,6 @@ from mmpretrain.datasets import BaseDataset
 
 from ..registry import DATASETS
 
-__all__ = ['INaturalist']
-
 
 @DATASETS.register_module()
 class INaturalist(BaseDataset):
@@ -38,11 +36,7 @@ class INaturalist(BaseDataset):
         )
 
     def load_data_list(self) -> List[dict]:
-        """Read the annotations.
-
-        Returns:
-            A dict for each image with ``img_path`` and ``gt_label``.
-        """
+        """Read ``img_path`` and ``gt_label`` of each image."""
         if not Path(self.ann_file).is_file():
             raise FileNotFoundError(
                 f'there is no {self.ann_file}: data_root is the folder with '

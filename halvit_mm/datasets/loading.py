@@ -9,8 +9,6 @@ from mmengine.logging import print_log
 
 from ..registry import TRANSFORMS
 
-__all__ = ['LoadImageFromFile']
-
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(MMCVLoadImageFromFile):
@@ -29,14 +27,9 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         self.broken = []
 
     def transform(self, results: dict) -> Optional[dict]:
-        """Load ``results['img_path']``.
+        """Load ``results['img_path']`` as ``img``, (H, W, 3).
 
-        Args:
-            results: The data set's dict of an image.
-
-        Returns:
-            The dict with ``img``, (H, W, 3), or None if the image is skipped;
-            the data set then takes another one.
+        None means that the image is skipped; the data set takes another one.
 
         Raises:
             FileNotFoundError: If there is no such file.

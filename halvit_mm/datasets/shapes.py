@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-__all__ = ['CLASSES', 'draw_detection_split', 'draw_folder_split']
-
 CLASSES = ('circle', 'square', 'triangle')
 #: Corners of each polygon (a circle has many), and the angle of the first
 #: corner when the polygon stands upright.
@@ -23,6 +21,7 @@ _UPRIGHT = {'circle': 0.0, 'square': np.pi / 4, 'triangle': -np.pi / 2}
 _TILT = np.deg2rad(20)  # at most, to either side
 _RADIUS = (12, 26)  # pixels from the centre to a corner
 _NOISE = 8.0  # standard deviation, of 255 grey levels
+_MAX_OBJECTS = 4  # in an image
 
 
 def _polygon(rng, name: str, centre, radius: float) -> np.ndarray:
@@ -39,16 +38,6 @@ def _ground(rng, size: int) -> np.ndarray:
     light = rng.normal(0, _NOISE, (4, 4, 3))
     light = cv2.resize(light, (size, size), interpolation=cv2.INTER_CUBIC)
     return rng.uniform(40, 110) + light + rng.normal(0, _NOISE, light.shape)
-
-
-def _paint(rng, image: np.ndarray, mask: np.ndarray) -> None:
-    """Fill the mask, in place, with a bright and noisy colour."""
-    colour = rng.uniform(130, 255, 3)
-    image[mask] = colour + rng.normal(0, _NOISE, (mask.sum(), 3))
-
-
-def _rle(polygon: np.ndarray, size: int) -> dict:
-    return coco_mask.frPyObjects([polygon.ravel().tolist()], size, size)[0]
 
 
 def _place(rng, size: int, taken: List[Tuple[np.ndarray, float]]):
@@ -72,14 +61,15 @@ def _draw(rng, size: int, names: List[str]) -> Tuple[np.ndarray, List[dict]]:
         if place is None:
             continue
         taken.append(place)
-        polygon = _polygon(rng, name, *place)
-        rle = _rle(polygon, size)
+        polygon = [_polygon(rng, name, *place).ravel().tolist()]
         # With COCO's own rasterisation image and mask agree exactly.
-        _paint(rng, image, coco_mask.decode(rle).astype(bool))
+        (rle,) = coco_mask.frPyObjects(polygon, size, size)
+        mask, colour = coco_mask.decode(rle) > 0, rng.uniform(130, 255, 3)
+        image[mask] = colour + rng.normal(0, _NOISE, (mask.sum(), 3))
         annotations.append(
             dict(
                 category_id=CLASSES.index(name) + 1,
-                segmentation=[polygon.ravel().tolist()],
+                segmentation=polygon,
                 area=float(coco_mask.area(rle)),
                 bbox=coco_mask.toBbox(rle).tolist(),
                 iscrowd=0,
@@ -89,14 +79,9 @@ def _draw(rng, size: int, names: List[str]) -> Tuple[np.ndarray, List[dict]]:
 
 
 def draw_detection_split(
-    root: Path,
-    split: str,
-    num_images: int,
-    size: int = 128,
-    seed: int = 0,
-    max_objects: int = 4,
+    root: Path, split: str, num_images: int, size: int = 128, seed: int = 0
 ) -> Dict:
-    """Draw images of up to ``max_objects`` objects, with COCO annotations.
+    """Draw images of up to four objects, with COCO annotations.
 
     Writes ``<root>/<split>/*.png`` and ``<root>/annotations/<split>.json``.
     About one image in twenty has no object.
@@ -107,7 +92,6 @@ def draw_detection_split(
         num_images: Number of images.
         size: Height and width in pixels.
         seed: Seed of the random numbers.
-        max_objects: Maximal number of objects in an image.
 
     Returns:
         The annotations as written.
@@ -118,7 +102,7 @@ def draw_detection_split(
     images, annotations = [], []
     for image_id in range(1, num_images + 1):
         empty = rng.random() < 0.05
-        count = 0 if empty else rng.integers(1, max_objects + 1)
+        count = 0 if empty else rng.integers(1, _MAX_OBJECTS + 1)
         image, objects = _draw(rng, size, rng.choice(CLASSES, count).tolist())
         file_name = f'{image_id:06d}.png'
         cv2.imwrite(str(folder / file_name), image)
@@ -128,13 +112,12 @@ def draw_detection_split(
         for annotation in objects:
             annotation.update(id=len(annotations) + 1, image_id=image_id)
             annotations.append(annotation)
+    categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
     coco = dict(
         info=dict(description=f'shapes, seed {seed}'),
         images=images,
         annotations=annotations,
-        categories=[
-            dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)
-        ],
+        categories=categories,
     )
     path = Path(root) / 'annotations' / f'{split}.json'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,22 +126,12 @@ def draw_detection_split(
 
 
 def draw_folder_split(
-    root: Path,
-    split: str,
-    num_images: int,
-    size: int = 64,
-    seed: int = 0,
+    root: Path, split: str, num_images: int, size: int = 64, seed: int = 0
 ) -> None:
     """Draw images of one object each, in a folder per class.
 
-    Writes ``<root>/<split>/<class>/*.png``, the classes in turn.
-
-    Args:
-        root: Folder of the data set.
-        split: For example ``'train'``.
-        num_images: Number of images in all classes together.
-        size: Height and width in pixels.
-        seed: Seed of the random numbers.
+    Writes ``<root>/<split>/<class>/*.png``, the classes in turn. The arguments
+    are those of :func:`draw_detection_split`.
     """
     rng = np.random.default_rng(seed)
     for index in range(num_images):

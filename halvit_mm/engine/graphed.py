@@ -230,7 +230,7 @@ class GraphedForward:
 
 
 def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
-    """Yields: Every tensor in an attribute, or a dict of one, of a part."""
+    """Find every tensor in an attribute of a part, or in a dict of one."""
     for part in module.modules():
         for value in vars(part).values():
             values = value.values() if isinstance(value, dict) else (value,)

@@ -37,20 +37,13 @@ def layer_norm(
     eps: float,
     dtype: Optional[torch.dtype] = None,
 ) -> Tensor:
-    """Compute a layer norm in the dtype that the next product takes.
+    """Compute a layer norm: :func:`add_layer_norm` of ``x`` without a sum.
 
     Args:
-        x: (B, T, D).
-        weight: (D,).
-        bias: (D,).
-        eps: Added to the variance.
-        dtype: Dtype of the result; by default autocast's, or that of ``x``.
+        x: (B, T, D); the others as there.
 
     Returns:
         (B, T, D).
-
-    Raises:
-        ValueError: If shapes, devices or dtypes do not fit.
     """
     return add_layer_norm(x, None, weight, bias, eps, dtype=dtype)[1]
 
@@ -66,15 +59,9 @@ def add_layer_norm(
 ) -> Tuple[Tensor, Tensor]:
     """Compute a residual sum and its layer norm in one pass.
 
-    Definition: :func:`.reference.add_layer_norm`.
-
     Args:
-        residual: (B, T, D).
-        delta: (B, T, D), or None for a norm without a sum.
-        weight: (D,).
-        bias: (D,).
-        eps: Added to the variance.
-        row_scale: (B,), one factor of ``delta`` per sample.
+        residual, delta, weight, bias, eps, row_scale: As in the definition,
+            :func:`.reference.add_layer_norm`.
         dtype: Dtype of the norm; by default autocast's, or the residual's.
 
     Returns:
@@ -121,15 +108,9 @@ def tied_qkv(
 ) -> Tuple[Tensor, Tensor, Tensor, Optional[Tensor]]:
     """Compute query, key and value from two matrices.
 
-    Definition: :func:`.reference.tied_qkv`.
-
     Args:
-        x: (B, T, D).
-        wq: (D, D).
-        wkv: (D, D), tied.
-        bq: (D,) or None.
-        bk: (D,) or None.
-        bv: (D,) or None.
+        x, wq, wkv, bq, bk, bv: As in the definition,
+            :func:`.reference.tied_qkv`.
 
     Returns:
         ``q, k, v``, each (B, T, D), and the cast matrices, which
@@ -158,12 +139,8 @@ def tied_out(
 ) -> Tensor:
     """Compute the output projection of attention.
 
-    Definition: :func:`.reference.tied_out`.
-
     Args:
-        o: (B, T, D), the heads' outputs side by side.
-        wq: (D, D), the query matrix, tied.
-        bias: (D,) or None.
+        o, wq, bias: As in the definition, :func:`.reference.tied_out`.
         packed: Last result of :func:`tied_qkv`. It has no gradient: all of it
             goes to ``wq``.
 
@@ -195,15 +172,9 @@ def tied_ffn(
 ) -> Tensor:
     """Compute a feed-forward network of one matrix.
 
-    Definition: :func:`.reference.tied_ffn`.
-
     Args:
-        x: (B, T, D).
-        w: (F, D), tied.
-        b1: (F,) or None.
-        b2: (D,) or None.
-        approximate: GELU's form, ``'none'`` (erf) or ``'tanh'``.
-        signed: Whether the second half of the hidden units is negated.
+        x, w, b1, b2, approximate, signed: As in the definition,
+            :func:`.reference.tied_ffn`.
 
     Returns:
         (B, T, D).

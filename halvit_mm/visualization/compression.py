@@ -4,8 +4,6 @@ from typing import Sequence
 
 import matplotlib.pyplot as plt
 
-__all__ = ['draw_compression']
-
 
 def draw_compression(
     units: Sequence[str],
@@ -18,8 +16,7 @@ def draw_compression(
 
     Args:
         units: Names of the units, in the order of the model.
-        densities: For each unit the share of its factors' entries that is
-            kept, 0 to 1.
+        densities: Share of each unit's factors that is kept, 0 to 1.
         before: Relative error of each unit's output before calibration.
         after: The same after calibration.
         path: PNG file.

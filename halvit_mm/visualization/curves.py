@@ -6,8 +6,6 @@ from typing import Dict, List, Tuple
 
 from matplotlib.figure import Figure
 
-__all__ = ['draw_curves', 'read_scalars']
-
 #: Scores worth a curve; whatever of them is in the file is drawn.
 _SCORES = {
     'coco/bbox_mAP': 'box AP',
@@ -19,13 +17,10 @@ Series = List[Tuple[float, float]]
 
 
 def read_scalars(path: str) -> Dict[str, Series]:
-    """Read what mmengine logged.
+    """Read what mmengine logged, as pairs of step and value for each name.
 
     Args:
         path: ``<work_dir>/<time>/vis_data/scalars.json``, one JSON a line.
-
-    Returns:
-        Name -> pairs of step and value.
 
     Raises:
         ValueError: If there is nothing to read.
@@ -42,12 +37,7 @@ def read_scalars(path: str) -> Dict[str, Series]:
 
 
 def draw_curves(path: str, out: str) -> None:
-    """Draw the training loss and the validation scores.
-
-    Args:
-        path: As for :func:`read_scalars`.
-        out: PNG file.
-    """
+    """Draw losses and scores of a file of :func:`read_scalars` to a PNG."""
     series = read_scalars(path)
     losses = sorted(name for name in series if name.startswith('loss'))
     scores = [name for name in _SCORES if name in series]

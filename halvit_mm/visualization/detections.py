@@ -14,19 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pycocotools.coco import COCO
 
-__all__ = ['draw_detections']
-
-
-def _colour(index: int):
-    return colormaps['tab10'](index % 10)[:3]
-
 
 def _draw(axes: Axes, image, coco: COCO, annotations: List[dict]) -> None:
     """Draw an image and what is said to be on it."""
     image = image.astype(np.float32) / 255
     order = {category: i for i, category in enumerate(sorted(coco.cats))}
     for annotation in annotations:
-        colour = _colour(order[annotation['category_id']])
+        index = order[annotation['category_id']] % 10
+        colour = colormaps['tab10'](index)[:3]
         if 'segmentation' in annotation:
             mask = coco.annToMask(annotation).astype(bool)
             image[mask] = 0.5 * image[mask] + 0.5 * np.array(colour)
@@ -37,15 +32,9 @@ def _draw(axes: Axes, image, coco: COCO, annotations: List[dict]) -> None:
         text = coco.cats[annotation['category_id']]['name']
         if 'score' in annotation:
             text += f' {annotation["score"]:.2f}'
-        axes.text(
-            x,
-            y - 1,
-            text,
-            fontsize=6,
-            va='bottom',
-            color='white',
-            bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
-        )
+        box = dict(facecolor=colour, edgecolor='none', pad=0.6)
+        style = dict(fontsize=6, va='bottom', color='white', bbox=box)
+        axes.text(x, y - 1, text, **style)
     axes.imshow(image)
     axes.set_axis_off()
 

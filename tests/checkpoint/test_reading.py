@@ -121,6 +121,14 @@ def test_a_choice_between_two_models_is_asked_for(path, said):
     )
 
 
+def test_no_weight_takes_the_place_of_another(path, said):
+    one, other = pair()
+    torch.save({**one, **behind('module.', other)}, path)
+    with pytest.raises(ValueError, match=r"known here .*\['module\.cls_token"):
+        load_weights(build(PlainViT), path)
+    assert equal(loaded(path, prefix='module.'), other)
+
+
 def test_arguments_of_a_command_line_are_data(path, said):
     state, _ = pair()
     torch.save(dict(model=state, args=Namespace(lr=0.1, out='x')), path)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 
 import pytest
 import torch
@@ -84,13 +85,18 @@ def test_classifier_is_tested_by_the_same_tool(shapes, pretrained, tmp_path):
     assert 'accuracy/top1' in output
 
 
-def test_resume_goes_on_from_the_last_epoch(detection_options, detected):
-    args = [DETECTOR, '--work-dir', detected, '--resume']
+def test_resume_goes_on_from_the_last_epoch(
+    detection_options, detected, tmp_path
+):
+    # It deletes the checkpoint it starts from, which other tests need.
+    work_dir = shutil.copytree(detected, tmp_path / 'run')
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    args = [DETECTOR, '--work-dir', work_dir, '--resume']
     options = ['--cfg-options', *detection_options, 'train_cfg.max_epochs=2']
     output = tool('train', *args, *options).stdout
     assert 'resumed epoch: 1' in output
     assert 'Epoch(train) [1]' not in output
-    assert (detected / 'epoch_2.pth').is_file()
+    assert (work_dir / 'epoch_2.pth').is_file()
 
 
 def test_pictures(shapes, detected, tmp_path):

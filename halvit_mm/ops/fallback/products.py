@@ -58,29 +58,12 @@ def empty(like: Tensor) -> Tensor:
 
 
 def rows_of(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Flatten the leading dimensions, and cast.
-
-    Args:
-        x: (..., D).
-        dtype: Dtype of the result.
-
-    Returns:
-        (T, D).
-    """
+    """Flatten the leading dimensions of (..., D) to (T, D), and cast."""
     return x.reshape(-1, x.shape[-1]).to(dtype)
 
 
 def linear(x: Tensor, w: Tensor, bias: Optional[Tensor]) -> Tensor:
-    """Apply a linear map.
-
-    Args:
-        x: (T, D).
-        w: (F, D), in the dtype of ``x``.
-        bias: (F,), in any dtype, or None.
-
-    Returns:
-        (T, F).
-    """
+    """Map (T, D) to (T, F) by (F, D); the bias has any dtype."""
     if bias is None:
         return x @ w.t()
     return torch.addmm(bias.to(x.dtype), x, w.t())
@@ -89,16 +72,9 @@ def linear(x: Tensor, w: Tensor, bias: Optional[Tensor]) -> Tensor:
 def accumulate(
     total: Optional[Tensor], a: Tensor, b: Tensor, alpha: float = 1.0
 ) -> Tensor:
-    """Add ``alpha a b`` to ``total``.
+    """Add ``alpha a b`` to ``total``, in place, or to zero where it is None.
 
-    Args:
-        total: (M, N), changed in place, or None for zero.
-        a: (M, K).
-        b: (K, N).
-        alpha: Factor of the product.
-
-    Returns:
-        (M, N), in the dtype of ``total``, or of ``a`` without it.
+    The result has the dtype of ``total``, without it that of ``a``.
     """
     if total is None:
         total = a @ b
@@ -144,15 +120,7 @@ def column_sum(x: Optional[Tensor], like: Tensor) -> Tensor:
 
 
 def pack(dtype: torch.dtype, *matrices: Tensor) -> Tensor:
-    """Cast matrices into one tensor, one below the other.
-
-    Args:
-        dtype: Dtype of the result.
-        matrices: (N_i, D) each.
-
-    Returns:
-        (sum of N_i, D).
-    """
+    """Cast matrices, (N_i, D), into one tensor, one below the other."""
     rows = [len(matrix) for matrix in matrices]
     shape = (sum(rows), matrices[0].shape[1])
     packed = matrices[0].new_empty(shape, dtype=dtype)
@@ -164,16 +132,10 @@ def pack(dtype: torch.dtype, *matrices: Tensor) -> Tensor:
 def unpack(
     packed: Tensor, dtype: torch.dtype, *matrices: Tensor
 ) -> List[Tensor]:
-    """Return the blocks of ``packed``, each in ``dtype``.
+    """Return the matrices that :func:`pack` has cast, each in ``dtype``.
 
-    Args:
-        packed: Result of :func:`pack`, or empty where nothing was cast.
-        dtype: Dtype of the results.
-        matrices: The matrices that were packed; they stand for themselves
-            if ``packed`` is empty.
-
-    Returns:
-        As many blocks as matrices, each of its matrix' shape.
+    Where nothing was cast, ``packed`` is empty and the matrices themselves
+    are taken.
     """
     if packed.numel():
         blocks = packed.split([len(matrix) for matrix in matrices])

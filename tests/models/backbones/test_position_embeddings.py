@@ -125,6 +125,8 @@ def test_as_many_tokens_in_another_grid(cls, said, tmp_path):
         assert_close(ours.pos_embed[:, 1:].detach(), expected)
     with pytest.raises(ValueError, match=r'imagenet.pth: .* 196 .*\(7, 7\)'):
         load_weights(ours, path, source_grid=(7, 7))
+    with pytest.raises(ValueError, match='no position embeddings that Linear'):
+        load_weights(nn.Linear(2, 2), path, source_grid=(7, 28))
 
 
 @pytest.mark.parametrize('cls', CLASSES)
