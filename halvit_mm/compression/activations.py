@@ -8,16 +8,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-__all__ = ['ActivationStore', 'Call', 'capture']
-
 
 class Call(NamedTuple):
-    """One call of a unit.
-
-    Attributes:
-        args: Positional arguments of the call.
-        output: What the unit returned.
-    """
+    """Positional arguments of a call of a unit, and what it returned."""
 
     args: Tuple[Any, ...]
     output: Tensor
@@ -26,16 +19,11 @@ class Call(NamedTuple):
     def num_bytes(self) -> int:
         """Bytes of its tensors."""
         tensors = [x for x in (*self.args, self.output) if torch.is_tensor(x)]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        return sum(tensor.nbytes for tensor in tensors)
 
 
 class ActivationStore:
-    """Calls of units: in memory up to a limit, beyond it in files.
-
-    Args:
-        folder: Folder of the files; it is made when needed.
-        limit: Bytes that are kept in memory.
-    """
+    """Calls of units: in memory up to a limit in bytes, beyond it in files."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
@@ -46,44 +34,32 @@ class ActivationStore:
         self._others: Dict[Tuple[str, int], List[Any]] = {}
 
     def put(self, unit: str, batch: int, call: Call) -> None:
-        """Keep a call.
-
-        Args:
-            unit: Name of the unit.
-            batch: Number of the batch.
-            call: The call.
+        """Keep a call of a unit, by the unit's name and the batch's number.
 
         Raises:
             ValueError: If the call's tensors are not finite.
             OSError: If the disk is full.
         """
-        tensors = {'output': call.output}
-        others: List[Any] = []
-        for i, arg in enumerate(call.args):
-            is_tensor = isinstance(arg, Tensor)
-            others.append(None if is_tensor else arg)
-            if is_tensor:
-                tensors[str(i)] = arg
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                what = 'output' if name == 'output' else 'input'
+        values, tensors = (*call.args, call.output), {}
+        for i, value in enumerate(values):
+            if not isinstance(value, Tensor):
+                continue
+            if not torch.isfinite(value).all():
+                what = 'input' if i < len(call.args) else 'output'
                 raise ValueError(
                     f'the {what} of {unit} in batch {batch} holds values '
                     'that are not finite'
                 )
-        tensors = {
-            k: t.detach().cpu().contiguous() for k, t in tensors.items()
-        }
-        size = call.num_bytes
-        self._others[unit, batch] = others
+            tensors[str(i)] = value.detach().cpu().contiguous()
+        self._others[unit, batch] = [
+            None if isinstance(value, Tensor) else value for value in values
+        ]
         self.num_batches = max(self.num_batches, batch + 1)
-        if self.num_bytes + size <= self.limit:
-            self.num_bytes += size
+        if self.num_bytes + call.num_bytes <= self.limit:
+            self.num_bytes += call.num_bytes
             self._kept[unit, batch] = tensors
-        else:
-            self._spill(tensors, self._path(unit, batch))
-
-    def _spill(self, tensors: Dict[str, Tensor], path: Path) -> None:
+            return
+        path = self._path(unit, batch)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file(tensors, path)
@@ -94,24 +70,15 @@ class ActivationStore:
             ) from error
 
     def get(self, unit: str, batch: int, device: torch.device) -> Call:
-        """Look up a call.
-
-        Args:
-            unit: Name of the unit.
-            batch: Number of the batch.
-            device: Where the tensors are wanted.
-
-        Returns:
-            The call.
-        """
+        """Look up a call, with its tensors on a device."""
         tensors = self._kept.get((unit, batch))
         if tensors is None:
             tensors = load_file(self._path(unit, batch))
-        args = [
+        *args, output = (
             tensors[str(i)].to(device) if str(i) in tensors else other
             for i, other in enumerate(self._others[unit, batch])
-        ]
-        return Call(tuple(args), tensors['output'].to(device))
+        )
+        return Call(tuple(args), output)
 
     def _path(self, unit: str, batch: int) -> Path:
         return self.folder / f'{unit}.{batch}.safetensors'
@@ -126,6 +93,7 @@ class ActivationStore:
 
 
 def _parts(module: nn.Module, name: str) -> List[str]:
+    """Children with linear layers, for an error message."""
     return [
         f'{name}.{child}'
         for child, part in module.named_children()
@@ -145,7 +113,7 @@ def capture(
         model: In eval mode.
         units: Full names of modules inside it.
         batches: Images, (B, 3, H, W) each.
-        store: Receives the calls.
+        store: Gets the calls.
 
     Raises:
         RuntimeError: If a unit is not called exactly once per batch.

@@ -16,8 +16,6 @@ from .fips import Compression
 from .passes import Pass, Progress, UnitError
 from .states import State, digest_of
 
-__all__ = ['calibrate']
-
 
 def calibrate(
     original: nn.Module,
@@ -36,9 +34,6 @@ def calibrate(
             same weights, settings and first batch there goes on from them,
             to the same result.
         report: Called after every step.
-
-    Returns:
-        Errors of all units.
 
     Raises:
         ValueError: If activations are not finite, naming the layer; if the
@@ -60,9 +55,8 @@ def calibrate(
             run.restore(saved)
             errors += [UnitError(*error) for error in saved['errors']]
             continue
-        store = ActivationStore(
-            folder / f'activations{number}', config.memory_limit
-        )
+        spilled = folder / f'activations{number}'
+        store = ActivationStore(spilled, config.memory_limit)
         try:
             capture(original, list(originals), batches, store)
             errors += run.run(store, saved, report)

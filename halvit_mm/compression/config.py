@@ -8,8 +8,6 @@ from .decomposition import GROWTH, SVD_METHODS
 from .masks import SCOPES
 from .sparsifiers import METHODS
 
-__all__ = ['FiPSConfig']
-
 _CHOICES = dict(
     growth=GROWTH, svd=SVD_METHODS, method=METHODS, prune_scope=SCOPES
 )

@@ -10,15 +10,6 @@ from typing import NamedTuple, Tuple
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    'GROWTH',
-    'SVD_METHODS',
-    'Factors',
-    'decompose',
-    'num_parameters',
-    'rank_for_budget',
-]
-
 #: How factors grow beyond rank d (Sec. 5): new columns of the base are zero
 #: and new rows of V are its top rows by ``tau``; rows of V are random; or top
 #: columns of the base are doubled and their rows of V halved.

@@ -18,15 +18,6 @@ from ..checkpoint.packing import pack, unpack
 from .parametrization import factors
 from .structure import Structure, attach_structure
 
-__all__ = [
-    'CompressedFile',
-    'is_compressed_file',
-    'load_compressed',
-    'read_compressed',
-    'read_structures',
-    'save_compressed',
-]
-
 _FACTOR = '.parametrizations.weight.original'
 
 

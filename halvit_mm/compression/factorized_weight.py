@@ -11,8 +11,6 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ['FactorizedWeight', 'SharedBase']
-
 
 class SharedBase(nn.Module):
     """The base U of a group, (d, r)."""

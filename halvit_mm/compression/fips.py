@@ -20,15 +20,6 @@ from .parametrization import materialize
 from .structure import Structure, attach_structure, structure_of
 from .targets import Group, Unit, find_groups
 
-__all__ = [
-    'Compression',
-    'EXECUTIONS',
-    'convert',
-    'factorize',
-    'plan_compression',
-    'prepare',
-]
-
 #: ``materialize`` multiplies base and factor once: dense weights again, as
 #: fast as the original. ``low_rank`` computes ``(x U) V`` at every call.
 EXECUTIONS = dict(materialize=materialize, low_rank=to_low_rank)

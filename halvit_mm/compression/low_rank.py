@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from .parametrization import NamedFactor, factors
 
-__all__ = ['LowRankLinear', 'tied_layers', 'to_low_rank']
-
 
 class LowRankLinear(nn.Module):
     """A linear map through the rank; the base stays the group's."""

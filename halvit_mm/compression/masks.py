@@ -4,22 +4,12 @@ Masks are exact: of the N entries of a scope, ``round((1 - sparsity) N)`` are
 kept, whatever ties.
 """
 
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from .parametrization import NamedFactor
-
-__all__ = [
-    'SCOPES',
-    'Scope',
-    'flat',
-    'magnitudes_of',
-    'prune',
-    'scopes_of',
-    'set_masks',
-]
 
 #: Where magnitudes are compared; the paper's choice is the whole model.
 SCOPES = ('model', 'group', 'layer')
@@ -34,9 +24,6 @@ def scopes_of(factors: Sequence[NamedFactor], scope: str) -> List[Scope]:
         factors: Factors of a model.
         scope: One of :data:`SCOPES`.
 
-    Returns:
-        The groups.
-
     Raises:
         ValueError: For an unknown scope.
     """
@@ -44,24 +31,24 @@ def scopes_of(factors: Sequence[NamedFactor], scope: str) -> List[Scope]:
         raise ValueError(f'prune_scope={scope!r}: choose one of {SCOPES}')
     found: Dict[object, Scope] = {}
     for factor in factors:
-        key = dict(
-            model=None, group=id(factor.weight.base), layer=factor.name
-        )[scope]
-        found.setdefault(key, []).append(factor)
+        keys = dict(model=0, group=id(factor.weight.base), layer=factor.name)
+        found.setdefault(keys[scope], []).append(factor)
     return list(found.values())
 
 
 def flat(scope: Scope, value: Callable[[NamedFactor], Tensor]) -> Tensor:
-    """Collect one number per entry.
-
-    Args:
-        scope: Factors.
-        value: What is collected of each, such as :func:`magnitudes_of`.
-
-    Returns:
-        (entries of the scope,).
-    """
+    """Collect one number per entry of a scope, (entries,)."""
     return torch.cat([value(factor).flatten() for factor in scope])
+
+
+def unflat(
+    scope: Scope, values: Tensor
+) -> Iterator[Tuple[NamedFactor, Tensor]]:
+    """Give each factor its part, (r, p), of what :func:`flat` collected."""
+    masks = [factor.weight.mask for factor in scope]
+    parts = values.split([mask.numel() for mask in masks])
+    for factor, mask, part in zip(scope, masks, parts):
+        yield factor, part.view_as(mask)
 
 
 def magnitudes_of(factor: NamedFactor) -> Tensor:
@@ -70,28 +57,15 @@ def magnitudes_of(factor: NamedFactor) -> Tensor:
 
 
 def set_masks(scope: Scope, kept: Tensor) -> None:
-    """Keep the entries of some indices, and prune all others.
-
-    Args:
-        scope: Factors.
-        kept: Indices into all entries of the scope, as :func:`flat` orders
-            them.
-    """
-    total = sum(factor.weight.mask.numel() for factor in scope)
-    mask = torch.zeros(total, dtype=torch.bool, device=kept.device)
+    """Keep entries, by their indices in :func:`flat`, and prune others."""
+    mask = torch.zeros_like(flat(scope, lambda factor: factor.weight.mask))
     mask[kept] = True
-    sizes = [factor.weight.mask.numel() for factor in scope]
-    for factor, part in zip(scope, mask.split(sizes)):
-        factor.weight.mask.copy_(part.view_as(factor.weight.mask))
+    for factor, part in unflat(scope, mask):
+        factor.weight.mask.copy_(part)
 
 
 def prune(scope: Scope, sparsity: float) -> None:
-    """Keep the largest entries of a scope.
-
-    Args:
-        scope: Factors that are compared with each other.
-        sparsity: Share of the entries that becomes zero.
-    """
+    """Keep the largest entries of a scope; a share of ``sparsity`` goes."""
     magnitudes = flat(scope, magnitudes_of)
     kept = round((1 - sparsity) * len(magnitudes))
     set_masks(scope, magnitudes.topk(kept).indices)

@@ -11,8 +11,6 @@ from torch.nn.utils import parametrize
 
 from .factorized_weight import FactorizedWeight
 
-__all__ = ['BASES', 'NamedFactor', 'all_trained', 'factors', 'materialize']
-
 #: The name under which a model registers the bases of its groups.
 BASES = 'shared_bases'
 

@@ -1,14 +1,7 @@
 """One pass of a calibration: units that are optimised together."""
 
 import math
-from typing import (
-    Callable,
-    Dict,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-)
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +9,11 @@ from torch import Tensor, nn
 from .activations import ActivationStore
 from .fips import Compression
 from .masks import prune, scopes_of
-from .parametrization import NamedFactor, all_trained, factors
+from .parametrization import all_trained, factors
 from .schedulers import cosine
 from .sparsifiers import Sparsifier, build_sparsifier
 from .states import State
 from .targets import Unit
-
-__all__ = ['Pass', 'Progress', 'UnitError']
 
 
 class UnitError(NamedTuple):
@@ -79,10 +70,8 @@ class Pass:
         self.state = state
         self.number = number
         names = tuple(f'{unit.name}.' for unit in units)
-        self.factors: List[NamedFactor] = [
-            factor
-            for factor in factors(model)
-            if f'{factor.name}.'.startswith(names)
+        self.factors = [
+            f for f in factors(model) if f'{f.name}.'.startswith(names)
         ]
         self.scopes = scopes_of(self.factors, self.config.prune_scope)
         bases = {id(f.weight.base): f.weight.base for f in self.factors}
@@ -93,15 +82,13 @@ class Pass:
         """The bases, factors, scales and the factorised layers' biases."""
         found = [base.weight for base in self.bases]
         for factor in self.factors:
-            found.append(factor.factor)
-            if factor.weight.scale is not None:
-                found.append(factor.weight.scale)
+            found += [factor.factor, factor.weight.scale]
             found += [
                 parameter
                 for name, parameter in factor.module.named_parameters()
                 if name.rpartition('.')[2] == 'bias'
             ]
-        return found
+        return [parameter for parameter in found if parameter is not None]
 
     def run(
         self,
@@ -116,19 +103,19 @@ class Pass:
             saved: A state to go on from, or None.
             report: Called after every step.
 
-        Returns:
-            Errors of the units.
-
         Raises:
             ValueError: If a loss is not finite, naming the setting.
             OSError: If the disk is full.
         """
         config = self.config
         total = config.epochs * store.num_batches
-        options = {} if config.end is None else {'end': config.end}
-        options.update(total_steps=total, interval=config.interval)
         sparsifier = build_sparsifier(
-            config.method, self.scopes, config.sparsity, **options
+            config.method,
+            self.scopes,
+            config.sparsity,
+            total,
+            config.interval,
+            config.end,
         )
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=config.lr, weight_decay=0.0
@@ -136,7 +123,9 @@ class Pass:
         for unit in self.units:
             unit.module.eval()  # dropout would be noise in the target
         if saved is None:
-            first, before = 1, self._before(store)
+            for scope in self.scopes:
+                prune(scope, config.sparsity)
+            first, before = 1, list(self._errors(store, 0).values())
             sparsifier.start()
         else:
             first, before = saved['step'] + 1, saved['before']
@@ -147,14 +136,10 @@ class Pass:
                 losses = self._step(step, store, optimizer, sparsifier)
                 report(Progress(step, total, self.number, losses))
                 if step % config.save_interval == 0 and step < total:
-                    self._save(
-                        step=step,
-                        before=before,
-                        optimizer=optimizer.state_dict(),
-                    )
+                    adam = optimizer.state_dict()
+                    self._save(step=step, before=before, optimizer=adam)
         sparsifier.finish()
-        after = self._errors(store)
-        self._check_finite(after, f'step {total}')
+        after = self._errors(store, total)
         rows = list(zip(after, before, after.values()))
         self._save(errors=rows)
         return [UnitError(*row) for row in rows]
@@ -166,16 +151,14 @@ class Pass:
         optimizer: torch.optim.Optimizer,
         sparsifier: Sparsifier,
     ) -> Dict[str, float]:
-        num_batches = store.num_batches
+        config, num_batches = self.config, store.num_batches
         epoch, position = divmod(step - 1, num_batches)
-        generator = torch.Generator().manual_seed(
-            self.config.seed * 100_003 + epoch
-        )
+        generator = torch.Generator()
+        generator.manual_seed(config.seed * 100_003 + epoch)
         order = torch.randperm(num_batches, generator=generator)
         batch = int(order[position])
-        total = self.config.epochs * num_batches
-        for group in optimizer.param_groups:
-            group['lr'] = cosine(step - 1, total, self.config.lr)
+        (group,) = optimizer.param_groups
+        group['lr'] = cosine(step - 1, config.epochs * num_batches, config.lr)
         sparsifier.before_step(step)
         optimizer.zero_grad()
         losses = {}
@@ -185,13 +168,13 @@ class Pass:
             loss.backward()
             energy = call.output.square().mean().clamp_min(1e-30)
             losses[unit.name] = (loss.detach() / energy).item()
-        self._check_finite(losses, f'step {step}')
+        self._check_finite(losses, step)
         optimizer.step()
         sparsifier.after_step(step)
         return losses
 
     @torch.no_grad()
-    def _errors(self, store: ActivationStore) -> Dict[str, float]:
+    def _errors(self, store: ActivationStore, step: int) -> Dict[str, float]:
         found = {}
         for unit in self.units:
             error = energy = 0.0
@@ -201,31 +184,23 @@ class Pass:
                 error += difference.double().square().sum().item()
                 energy += call.output.double().square().sum().item()
             found[unit.name] = error / max(energy, 1e-30)
+        self._check_finite(found, step)
         return found
 
-    def _before(self, store: ActivationStore) -> List[float]:
-        """Errors of the truncated SVD, pruned but not calibrated."""
-        if self.config.method != 'dense':
-            for scope in self.scopes:
-                prune(scope, self.config.sparsity)
-        errors = self._errors(store)
-        self._check_finite(errors, 'step 0')
-        return list(errors.values())
-
-    def _check_finite(self, errors: Dict[str, float], when: str) -> None:
+    def _check_finite(self, errors: Dict[str, float], step: int) -> None:
         """Stop where the calibration diverges: no state is worth keeping."""
         broken = [k for k, v in errors.items() if not math.isfinite(v)]
         if not broken:
             return
         self.state.remove()
         causes = []
-        if when != 'step 0':
+        if step:
             causes.append(f'fips.lr={self.config.lr} is too large')
         if any(b.weight.shape[1] > len(b.weight) for b in self.bases):
             causes.append(f'fips.tau={self.config.tau} is too small')
         raise ValueError(
-            f'pass {self.number + 1}, {when}: the error of {broken[0]} is '
-            f'{errors[broken[0]]}; {" or ".join(causes) or "it overflows"}'
+            f'pass {self.number + 1}, step {step}: the error of {broken[0]} '
+            f'is {errors[broken[0]]}; {" or ".join(causes) or "it overflows"}'
         )
 
     def _tensors(self) -> List[Tensor]:
@@ -238,11 +213,7 @@ class Pass:
 
     @torch.no_grad()
     def restore(self, saved: dict) -> None:
-        """Put a state into the model.
-
-        Args:
-            saved: Of :meth:`.states.State.load`.
-        """
-        pairs = zip(self._tensors(), saved['tensors'], strict=True)
-        for tensor, value in pairs:
+        """Put a state of :meth:`.states.State.load` into the model."""
+        tensors = self._tensors()
+        for tensor, value in zip(tensors, saved['tensors'], strict=True):
             tensor.copy_(value)

@@ -1,8 +1,6 @@
-"""Sparsity and rates over the steps of a calibration."""
+"""Sparsity and rates over the steps of a calibration, counted from 0."""
 
 import math
-
-__all__ = ['cosine', 'gmp_sparsity']
 
 
 def gmp_sparsity(step: int, end: int, final: float) -> float:
@@ -13,14 +11,6 @@ def gmp_sparsity(step: int, end: int, final: float) -> float:
     quarter on it is the cubic schedule of Kurtic et al. (2023),
     ``s(t) = s - s / 3 (1 - (t - t_a) / (end - t_a))^3``; before, where the
     paper gives both ends only, a straight line.
-
-    Args:
-        step: 0 for the start.
-        end: Step at which the final sparsity is reached.
-        final: That sparsity, 0 to 1.
-
-    Returns:
-        Sparsity, 0 to 1.
     """
     third = final / 3
     quarter = end / 4
@@ -33,16 +23,7 @@ def gmp_sparsity(step: int, end: int, final: float) -> float:
 
 
 def cosine(step: int, end: int, first: float) -> float:
-    """Fall from a value to 0 as half a cosine.
-
-    Args:
-        step: 0 for the start.
-        end: Step at which 0 is reached.
-        first: Value at step 0.
-
-    Returns:
-        The value at ``step``.
-    """
+    """Fall from the first value to 0, at ``end``, as half a cosine."""
     if step >= end:
         return 0.0
     return first / 2 * (1 + math.cos(math.pi * step / end))

@@ -3,16 +3,15 @@
 FiPS, Sec. 3 (Local Error Minimization) and App. A.2.2.
 """
 
-import logging
-from typing import List, Sequence
+from logging import WARNING
+from typing import List, Optional, Sequence
 
 import torch
 
+from ..checkpoint.log import say
 from .factorized_weight import FactorizedWeight
-from .masks import Scope, flat, magnitudes_of, prune, set_masks
+from .masks import Scope, flat, magnitudes_of, prune, set_masks, unflat
 from .schedulers import cosine, gmp_sparsity
-
-__all__ = ['METHODS', 'RigL', 'Sparsifier', 'build_sparsifier']
 
 
 class Sparsifier:
@@ -23,8 +22,11 @@ class Sparsifier:
         sparsity: Share of the entries of a scope that is zero at the end.
         total_steps: Optimiser steps in all.
         interval: Steps between changes (50 in the paper).
-        end: Share of the steps after which masks rest.
+        end: Share of the steps after which masks rest; None for the method's
+            own.
     """
+
+    default_end = 1.0
 
     def __init__(
         self,
@@ -32,12 +34,13 @@ class Sparsifier:
         sparsity: float,
         total_steps: int,
         interval: int = 50,
-        end: float = 1.0,
+        end: Optional[float] = None,
     ) -> None:
         self.scopes = scopes
         self.sparsity = sparsity
         self.interval = interval
         self.total_steps = total_steps
+        end = self.default_end if end is None else end
         self.end = max(1, int(end * total_steps))
 
     def start(self) -> None:
@@ -71,8 +74,8 @@ class Dense(Sparsifier):
 
     def start(self) -> None:
         """Keep all entries."""
-        for weight in self.weights():
-            weight.mask.fill_(True)
+        for scope in self.scopes:
+            prune(scope, 0.0)
 
 
 class GMP(Sparsifier):
@@ -112,14 +115,13 @@ class RigL(Sparsifier):
     Args:
         ratio: That share at the start (0.3 in RigL's paper; FiPS's text has
             lost its figure: our choice).
-        end: Share of the steps after which the masks stay.
         args, kwargs: As for :class:`Sparsifier`.
     """
 
-    def __init__(
-        self, *args, ratio: float = 0.3, end: float = 0.75, **kwargs
-    ) -> None:
-        super().__init__(*args, end=end, **kwargs)
+    default_end = 0.75
+
+    def __init__(self, *args, ratio: float = 0.3, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         self.ratio = ratio
 
     def before_step(self, step: int) -> None:
@@ -134,24 +136,20 @@ class RigL(Sparsifier):
         """Drop and grow entries where it is time."""
         if not self._is_due(step):
             return
-        ratio = cosine(step, self.end, self.ratio)
-        if self._is_finite():
+        weights = self.weights()
+        gradients = [w.gradient for w in weights if w.gradient is not None]
+        if all(torch.isfinite(gradient).all() for gradient in gradients):
+            ratio = cosine(step, self.end, self.ratio)
             for scope in self.scopes:
                 self._exchange(scope, ratio)
         else:  # a step that a loss scaler skips, too
-            logging.getLogger('halvit_mm').warning(
-                'RigL: gradients of step %d are not finite, entries stay', step
+            say(
+                f'RigL: gradients of step {step} are not finite, entries stay',
+                WARNING,
             )
-        for weight in self.weights():
+        for weight in weights:
             weight.keeps_gradient = False
             weight.gradient = None
-
-    def _is_finite(self) -> bool:
-        return all(
-            torch.isfinite(weight.gradient).all()
-            for weight in self.weights()
-            if weight.gradient is not None
-        )
 
     def _exchange(self, scope: Scope, ratio: float) -> None:
         missing = [f.name for f in scope if f.weight.gradient is None]
@@ -172,26 +170,18 @@ class RigL(Sparsifier):
         is_new = torch.zeros_like(mask)
         is_new[grown] = True
         is_new &= ~mask  # what was dropped and grown at once goes on
-        sizes = [factor.weight.mask.numel() for factor in scope]
-        for factor, part in zip(scope, is_new.split(sizes)):
-            factor.factor[part.view_as(factor.factor)] = 0
+        for factor, part in unflat(scope, is_new):
+            factor.factor[part] = 0
 
 
 METHODS = dict(gmp=GMP, rigl=RigL, static=Static, dense=Dense)
 
 
 def build_sparsifier(method: str, *args, **kwargs) -> Sparsifier:
-    """Make a sparsifier.
-
-    Args:
-        method: One of :data:`METHODS`.
-        args, kwargs: As for :class:`Sparsifier`.
-
-    Returns:
-        The sparsifier.
+    """Make a :class:`Sparsifier` of a method, with its arguments.
 
     Raises:
-        ValueError: For an unknown method.
+        ValueError: For a method that is not in :data:`METHODS`.
     """
     if method not in METHODS:
         raise ValueError(f'method={method!r}: choose one of {list(METHODS)}')

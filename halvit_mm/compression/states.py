@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from ..checkpoint.files import atomic_write
 from .config import FiPSConfig
 
-__all__ = ['State', 'digest_of']
-
 #: Settings that do not change the result; of images, the batches tell.
 _WITHOUT_EFFECT = ('memory_limit', 'save_interval', 'num_batches')
 
@@ -27,13 +25,9 @@ def digest_of(
         units: Name -> unit of the original, whose weights count.
         batches: Images; their number and the first batch count.
         config: Settings.
-
-    Returns:
-        Hexadecimal digits.
     """
     settings = asdict(config)
-    for name in _WITHOUT_EFFECT:
-        del settings[name]
+    settings = {k: settings[k] for k in settings if k not in _WITHOUT_EFFECT}
     digest = hashlib.sha256(json.dumps([settings, len(batches)]).encode())
     digest.update(_bytes(batches[0]))
     for unit, module in units.items():
@@ -61,10 +55,7 @@ class State:
         self.digest = digest
 
     def load(self) -> Optional[dict]:
-        """Read the state.
-
-        Returns:
-            What was saved, or None where there is no file.
+        """Read what was saved, or None where there is no file.
 
         Raises:
             ValueError: If it is of other settings, weights or images.
@@ -80,10 +71,7 @@ class State:
         return state
 
     def save(self, **content) -> None:
-        """Write a state.
-
-        Args:
-            content: Tensors and numbers by name.
+        """Write tensors and numbers by name.
 
         Raises:
             OSError: If the disk is full; the state before is kept.

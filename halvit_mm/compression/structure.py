@@ -11,8 +11,6 @@ from .factorized_weight import FactorizedWeight, SharedBase
 from .parametrization import BASES
 from .targets import Group
 
-__all__ = ['Structure', 'TargetLayout', 'attach_structure', 'structure_of']
-
 
 class TargetLayout(NamedTuple):
     """Where a factor belongs; the entries are those of a ``Target``."""

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ['Group', 'Target', 'Unit', 'find_groups']
-
 
 class Target(NamedTuple):
     """One weight that is factorised.

@@ -10,8 +10,6 @@ from mmengine.runner import Runner
 from ..compression import RigL, factors, scopes_of
 from ..registry import HOOKS
 
-__all__ = ['RigLHook']
-
 
 @HOOKS.register_module()
 class RigLHook(Hook):

@@ -24,8 +24,6 @@ from ...models import CompressedBackbone
 from ..timing import time_in_turns
 from .estimate import UnitPlan, estimate
 
-__all__ = ['CompressionResult', 'Plan', 'compress']
-
 _PREFIX = 'backbone.inner.'
 
 #: Called with the compression, and the units of each pass, before a

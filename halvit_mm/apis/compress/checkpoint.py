@@ -23,13 +23,6 @@ from .backbone import CompressionResult, Plan, compress
 from .data import calibration_batches
 from .report import write_report
 
-__all__ = [
-    'compress_checkpoint',
-    'compressed_config',
-    'dataset_meta',
-    'load_original',
-]
-
 
 def compress_checkpoint(
     cfg: Config,

@@ -9,8 +9,6 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
 
-__all__ = ['CalibrationBatches', 'calibration_batches']
-
 
 class CalibrationBatches(Sequence[Tensor]):
     """Batches that are read when they are asked for, the same each time.

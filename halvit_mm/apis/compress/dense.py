@@ -11,8 +11,6 @@ from ...models import CompressedBackbone
 from ..model_info import build_model
 from .checkpoint import dataset_meta
 
-__all__ = ['dense_model', 'save_dense']
-
 
 def dense_model(cfg: Config, checkpoint: str) -> nn.Module:
     """A compressed model with its products multiplied once.

@@ -10,8 +10,6 @@ from ...compression.activations import ActivationStore, capture
 from ...compression.parametrization import all_trained
 from ..timing import Clock
 
-__all__ = ['UnitPlan', 'estimate']
-
 
 class UnitPlan(NamedTuple):
     """What the calibration of a unit takes, from its first batch.

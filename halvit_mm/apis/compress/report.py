@@ -11,8 +11,6 @@ from ..table import Table
 from .backbone import CompressionResult
 from .estimate import UnitPlan
 
-__all__ = ['print_plan', 'write_report']
-
 
 def print_plan(
     compression: Compression, plans: List[List[UnitPlan]], out: Path

@@ -11,8 +11,6 @@ from ...compression import attach_structure, factors, read_structures
 from ...compression.parametrization import BASES
 from ...registry import MODELS
 
-__all__ = ['CompressedBackbone']
-
 _INNER = 'inner.'
 
 
