@@ -8,6 +8,7 @@ report. A run that was interrupted goes on when it is started again.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Group
@@ -108,4 +109,7 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f'{error}')

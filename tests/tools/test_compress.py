@@ -177,6 +177,7 @@ def test_a_checkpoint_of_more_layers_is_refused(setting, tmp_path):
     )
     assert result.returncode
     assert 'names are not known here' in ' '.join(result.stdout.split())
+    assert 'Traceback' not in result.stdout
 
 
 def test_a_checkpoint_without_its_head_is_refused(setting, tmp_path):
