@@ -94,8 +94,9 @@ class HaLViT(PlainViT):
         )
         super().__init__(*args, layer_cfgs=layer_cfgs, **kwargs)
         ffns = [layer.ffn for layer in self.layers]
-        variant = getattr(ffns[0], 'variant', 'none') if ffns else 'none'
-        self.register_buffer('variant', _to_buffer(variant))
+        # Kept as text, too: a buffer on the meta device holds nothing.
+        self._variant = getattr(ffns[0], 'variant', 'none') if ffns else 'none'
+        self.register_buffer('variant', _to_buffer(self._variant))
 
     def adapt_state_dict(self, state_dict: dict, prefix: str = '') -> None:
         """Fit a checkpoint of a ViT and check its tying, in place.
@@ -110,7 +111,7 @@ class HaLViT(PlainViT):
                 another tying.
         """
         super().adapt_state_dict(state_dict, prefix)
-        key, here = f'{prefix}variant', _to_text(self.variant)
+        key, here = f'{prefix}variant', self._variant
         if key in state_dict:
             there = _to_text(state_dict[key])
             if there != here:
@@ -120,7 +121,7 @@ class HaLViT(PlainViT):
                     'its training'
                 )
         elif any(name.startswith(f'{prefix}layers.') for name in state_dict):
-            state_dict[key] = self.variant.clone()
+            state_dict[key] = _to_buffer(here)
             print_log(
                 'the checkpoint does not say of which variant of HaLViT it '
                 f'is: taken for {here!r}, as this model',

@@ -29,7 +29,7 @@ def share(borrower: nn.Module, name: str, owner: nn.Module) -> None:
     """
     borrower._modules.pop(name, None)
     # nn.Module.__setattr__ would register it a second time
-    borrower.__dict__[name] = owner._modules[name]
+    borrower.__dict__[name] = getattr(owner, name)
 
 
 def owns(module: nn.Module, name: str) -> bool:

@@ -70,3 +70,18 @@ def test_a_file_without_a_mark_is_loaded_with_one_line(variant, caplog):
     assert len(told) == 1
     assert repr(variant) in told[0]
     assert 'variant' not in state  # the caller's dict stays as it was
+
+
+@pytest.mark.parametrize('assign', [True, False])
+@pytest.mark.parametrize('marked', [True, False])
+def test_a_model_without_memory_is_filled(assign, marked):
+    source = build(HaLViT, gain='signed')
+    state = source.state_dict()
+    if not marked:
+        state.pop('variant')
+    with torch.device('meta'):
+        model = build(HaLViT, gain='signed')
+    if not assign:
+        model.to_empty(device='cpu')
+    model.load_state_dict(state, assign=assign)
+    assert torch.equal(model.variant, source.variant)
