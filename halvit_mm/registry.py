@@ -12,7 +12,14 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(missing_host_message()) from error
 
-__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS']
+__all__ = [
+    'DATASETS',
+    'HOOKS',
+    'METRICS',
+    'MODELS',
+    'OPTIM_WRAPPERS',
+    'TRANSFORMS',
+]
 
 
 def _child(
@@ -29,5 +36,6 @@ def _child(
 MODELS = _child(mmengine_registry.MODELS, 'models')
 DATASETS = _child(mmengine_registry.DATASETS, 'datasets')
 TRANSFORMS = _child(mmengine_registry.TRANSFORMS, 'datasets')
+METRICS = _child(mmengine_registry.METRICS, 'datasets')
 OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, 'engine')
 HOOKS = _child(mmengine_registry.HOOKS, 'engine')

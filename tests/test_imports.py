@@ -76,14 +76,18 @@ RULES = {
         ours=('registry',),
         others=(
             'mmdet.datasets',
+            'mmdet.evaluation',
             'mmpretrain.datasets',
             'mmcv.transforms',
+            'mmengine.fileio',
             'mmengine.logging',
             'cv2',
+            'faster_coco_eval',
             'numpy',
             'pycocotools',
         ),
     ),
+    'datasets.coco_check': Rule(others=('numpy', 'PIL', 'pycocotools')),
     'engine': Rule(
         ours=('registry', 'compression', 'checkpoint', 'ops'),
         others=('torch', 'mmengine', 'mmpretrain.engine'),

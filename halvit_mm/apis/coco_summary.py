@@ -8,13 +8,12 @@ from typing import Dict, Optional, Sequence
 
 import numpy as np
 
+from ..datasets.coco import CheckedCOCO
 from .table import Table
 
 try:  # the extra `coco`: the same figures, many times faster
-    from faster_coco_eval import COCO
     from faster_coco_eval import COCOeval_faster as COCOeval
 except ImportError:
-    from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
 #: Name -> IoU threshold (None: mean of 0.50 to 0.95) and area range.
@@ -34,15 +33,17 @@ def coco_summary(
     iou_type: str = 'bbox',
     max_dets: int = 100,
     classes: Optional[Sequence[str]] = None,
+    image_ids: Optional[Sequence[int]] = None,
 ) -> Dict[str, float]:
     """Compute the average precision of detections in COCO's result format.
 
     Args:
-        ann_file: COCO annotations.
+        ann_file: COCO annotations, which are checked and mended.
         result_file: Detections as mmdet's metric writes them.
         iou_type: ``'bbox'`` or ``'segm'``.
         max_dets: Detections that count in each image, for all averages.
         classes: Names of the classes that count, by default all.
+        image_ids: Ids of the images that were evaluated, by default all.
 
     Returns:
         ``AP, AP50, AP75, AP_small, AP_medium, AP_large`` from 0 to 1, -1
@@ -56,13 +57,15 @@ def coco_summary(
             for result in results
         ]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(ann_file)
+        truth = CheckedCOCO(ann_file, copies=True)
         if not results:
             return dict.fromkeys(_ITEMS, 0.0)
         evaluation = COCOeval(truth, truth.loadRes(results), iou_type)
         evaluation.params.maxDets = [max_dets]
         if classes is not None:
             evaluation.params.catIds = truth.getCatIds(list(classes))
+        if image_ids is not None:
+            evaluation.params.imgIds = list(image_ids)
         evaluation.evaluate()
         evaluation.accumulate()
     return {

@@ -1,8 +1,19 @@
 """Data sets and transforms; importing this package fills the registries."""
 
 from .coco import CocoDataset
+from .coco_check import DataError, check_images, read_coco
+from .coco_metric import CocoMetric
 from .in_memory import ImagesInMemory
 from .inaturalist import INaturalist
 from .loading import LoadImageFromFile
 
-__all__ = ['CocoDataset', 'INaturalist', 'ImagesInMemory', 'LoadImageFromFile']
+__all__ = [
+    'CocoDataset',
+    'CocoMetric',
+    'DataError',
+    'INaturalist',
+    'ImagesInMemory',
+    'LoadImageFromFile',
+    'check_images',
+    'read_coco',
+]

@@ -1,71 +1,143 @@
-"""mmdet's COCO data set with checks before the first training step."""
+"""mmdet's COCO data set on annotations that are checked and mended."""
 
+import contextlib
+import io
+import logging
+from functools import partial
 from pathlib import Path
-from typing import List
+from typing import Any, Iterator, List, Optional
 
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets.api_wrappers import COCO
+from mmengine.logging import print_log
 
 from ..registry import DATASETS
+from .coco_check import CocoFile, DataError, check_images, read_coco
 
 
-class _CheckedCOCO(COCO):
-    """COCO's index, to which an unknown class name is an error."""
+class CheckedCOCO(COCO):
+    """The index of pycocotools over a checked annotation file.
 
-    def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()):
-        wanted = list(cat_names)
-        ids = super().get_cat_ids(wanted, list(sup_names), list(cat_ids))
-        found = [self.cats[i]['name'] for i in ids]
-        if wanted and found != wanted:
-            raise ValueError(_class_message(wanted, self.cats.values()))
-        return ids
+    Args:
+        annotation_file: JSON of COCO's detection format.
+        folder: Folder of the images, see :func:`.read_coco`.
+        copies: Whether the annotations are copied: evaluators write into
+            them, and the content of a file is shared.
+    """
 
+    def __init__(
+        self,
+        annotation_file: Optional[str] = None,
+        folder: Optional[str] = None,
+        copies: bool = False,
+    ) -> None:
+        super().__init__()
+        if annotation_file is None:
+            return
+        self.file: CocoFile = read_coco(annotation_file, folder)
+        self.dataset = dict(self.file.content)
+        if copies:
+            self.dataset['annotations'] = list(
+                map(dict, self.file.annotations)
+            )
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
-def _class_message(wanted: List[str], categories) -> str:
-    names = [category['name'] for category in categories]
-    unknown = [name for name in wanted if name not in names]
-    problem = (
-        f'the annotation file has no classes {unknown}'
-        if unknown
-        else 'the classes are in another order in the annotation file'
-    )
-    return (
-        f'{problem}.\n  classes of the config:   {wanted}\n'
-        f'  classes of the JSON:     {names}\n'
-        'Take them from the JSON with `--cfg-options classes=auto`, which '
-        'also sets num_classes in every head'
-    )
+    # the names of pycocotools
+    def getCatIds(self, catNms=(), supNms=(), catIds=()):  # noqa: N802, N803
+        """Return the ids of categories, in the order of the names asked for.
+
+        Raises:
+            ValueError: If the file does not have one of the names.
+        """
+        names = [catNms] if isinstance(catNms, str) else list(catNms)
+        ids = super().getCatIds(names, list(supNms), list(catIds))
+        if not names:
+            return ids
+        by_name = {self.cats[i]['name']: i for i in ids}
+        if unknown := [name for name in names if name not in by_name]:
+            there = [category['name'] for category in self.cats.values()]
+            raise ValueError(
+                f'the annotation file has no classes {unknown}.\n'
+                f'  classes of the config:   {names}\n'
+                f'  classes of the JSON:     {there}\n'
+                'Take them from the JSON with `--cfg-options classes=auto`, '
+                'which also sets num_classes in every head'
+            )
+        return [by_name[name] for name in names]
 
 
 @DATASETS.register_module()
 class CocoDataset(MMDetCocoDataset):
-    """COCO detection as mmdet reads it, with errors that name the cause.
+    """COCO detection as mmdet reads it, after one pass over the annotations.
+
+    What is there, what was mended and what is left out is logged; see
+    :mod:`halvit_mm.datasets.coco_check`. Classes are found by their names,
+    whatever their order in the file.
 
     The arguments are those of ``mmdet.CocoDataset``.
 
     Raises:
-        FileNotFoundError: If the annotation file, the image folder or its
-            first image is missing.
-        ValueError: If the classes are not those of the annotation file, or
-            in another order, which would exchange labels.
+        FileNotFoundError: If the annotation file or the image folder is
+            missing.
+        DataError: If the annotations or images cannot be used as they are,
+            or nothing is left to train on.
+        ValueError: If the annotation file lacks a class.
     """
 
-    COCOAPI = _CheckedCOCO
-
     def load_data_list(self) -> List[dict]:
-        """Read the annotations as mmdet does."""
+        """Check the annotations and read them as mmdet does."""
         folder = self.data_prefix['img']
         if not Path(self.ann_file).is_file():
             raise _missing(f'there is no annotation file {self.ann_file}')
         if not Path(folder).is_dir():
             raise _missing(f'there is no image folder {folder}')
-        data_list = super().load_data_list()
-        if data_list and not Path(data_list[0]['img_path']).is_file():
-            image = data_list[0]['img_path']
-            raise _missing(
-                f'{self.ann_file} names {image}, which does not exist'
+        file = read_coco(self.ann_file, folder)
+        transforms = list(_flat(self.pipeline))
+        if not self.test_mode:
+            file.require_objects()
+        if any(getattr(t, 'with_mask', False) for t in transforms):
+            file.require_masks()
+        colours = (getattr(t, 'color_type', '') for t in transforms)
+        oriented = not any(c.endswith('ignore_orientation') for c in colours)
+        check_images(file, folder, oriented)
+        self._say(file)
+        self.COCOAPI = partial(CheckedCOCO, folder=folder)
+        return super().load_data_list()
+
+    def filter_data(self) -> List[dict]:
+        """Leave images out as mmdet does, but not all of them."""
+        kept = super().filter_data()
+        if self.data_list and not kept:
+            sentence = (
+                f'filter_cfg={dict(self.filter_cfg)} leaves none of its '
+                f'{len(self.data_list)} images: relax min_size or set '
+                'filter_empty_gt=False'
             )
-        return data_list
+            raise DataError(self.ann_file, [sentence])
+        return kept
+
+    def _say(self, file: CocoFile) -> None:
+        print_log(file.describe(), logger='current')
+        for line in file.findings.lines():
+            print_log(line, logger='current', level=logging.WARNING)
+        here = [c['name'] for c in file.categories]
+        asked = [n for n in self.metainfo['classes'] if n in here]
+        if asked != [name for name in here if name in asked]:
+            print_log(
+                f'{file.path}: its classes are in another order than those of '
+                'the data set: found by their names',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def _flat(pipeline: Any) -> Iterator[Any]:
+    """Iterate over transforms, also inside of others."""
+    for transform in getattr(pipeline, 'transforms', []):
+        yield transform
+        yield from _flat(transform)
 
 
 def _missing(what: str) -> FileNotFoundError:

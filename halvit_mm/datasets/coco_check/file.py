@@ -1,0 +1,118 @@
+"""An annotation file after its checks."""
+
+from typing import Dict, List, Optional
+
+import numpy as np
+
+from .findings import DataError, Findings, some_of
+
+
+class CocoFile:
+    """The mended content of an annotation file and what was found in it.
+
+    Args:
+        path: The file.
+        content: ``images``, ``annotations`` and ``categories`` as COCO
+            describes them. It is shared by all readers, who copy what they
+            change.
+        has_constants: Whether the JSON holds NaN or Infinity.
+        folder: Folder of the images, where it is known.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        content: dict,
+        has_constants: bool = False,
+        folder: Optional[str] = None,
+    ) -> None:
+        self.path = path
+        self.content = content
+        self.has_constants = has_constants
+        self.folder = folder
+        self.findings = Findings(path)
+        self.without_masks: List[int] = []  # ids of objects
+        self.compared: set = set()  # folders, by images.check_images
+
+    @property
+    def images(self) -> List[dict]:
+        """The images."""
+        return self.content['images']
+
+    @property
+    def annotations(self) -> List[dict]:
+        """The objects and crowds."""
+        return self.content['annotations']
+
+    @property
+    def categories(self) -> List[dict]:
+        """The classes, in the order of the file."""
+        return self.content['categories']
+
+    def column(self, name: str, default=None) -> list:
+        """Read one entry of every annotation."""
+        return [a.get(name, default) for a in self.annotations]
+
+    def drop(self, rows: np.ndarray, reason: str) -> None:
+        """Leave annotations out, in training and in evaluation.
+
+        Args:
+            rows: (M,), bool, those to leave out.
+            reason: For the line that says so.
+        """
+        if rows.any():
+            ids = [self.annotations[i]['id'] for i in np.flatnonzero(rows)]
+            self.findings.mend(f'left out objects {reason}', ids)
+            self.content['annotations'] = [
+                a for a, out in zip(self.annotations, rows.tolist()) if not out
+            ]
+
+    def class_counts(self) -> Dict[str, int]:
+        """Count the objects of each class, crowds left out."""
+        counts = {c['id']: 0 for c in self.categories}
+        for annotation in self.annotations:
+            counts[annotation['category_id']] += not annotation['iscrowd']
+        return {c['name']: counts[c['id']] for c in self.categories}
+
+    def require_objects(self) -> None:
+        """Refuse a file that gives nothing to learn.
+
+        Raises:
+            DataError: If it has no objects, or only crowds.
+        """
+        crowds = sum(self.column('iscrowd'))
+        if crowds == len(self.annotations):
+            cure = (
+                f'all {crowds} objects are crowds (iscrowd=1), never '
+                'trained on: set iscrowd=0 where one object is meant'
+            )
+            raise DataError(
+                self.path, [cure if crowds else 'no object to train on']
+            )
+
+    def require_masks(self) -> None:
+        """Refuse objects without masks, for a model that has masks.
+
+        Raises:
+            DataError: If any object has a box but no mask.
+        """
+        if ids := self.without_masks:
+            raise DataError(
+                self.path,
+                [
+                    f'{len(ids)} of {len(self.annotations)} objects have a '
+                    f'box but no mask (annotation ids {some_of(ids)}): for '
+                    'boxes only use configs/fasterrcnn_halvit_t.py'
+                ],
+            )
+
+    def describe(self) -> str:
+        """Write one line: how much there is of what."""
+        crowds = sum(self.column('iscrowd'))
+        empty = len(self.images) - len(set(self.column('image_id')))
+        counts = [f'{k} {n}' for k, n in self.class_counts().items()]
+        return (
+            f'{self.path}: {len(self.images)} images ({empty} without '
+            f'objects), {len(self.annotations) - crowds} objects, {crowds} '
+            f'crowds, {len(counts)} classes: {some_of(counts, 20)}'
+        )

@@ -1,0 +1,194 @@
+"""Annotations against the image files, and the tool that checks and fixes."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from halvit_mm.datasets import DataError
+
+from .truth import ANN_FILE, build, edit_json, objects, without
+
+TOOL = Path(__file__).parents[2] / 'tools/dataset_converters/check_dataset.py'
+
+
+@pytest.fixture
+def root(root, drawn):
+    """With images of its own."""
+    (root / 'train').unlink()
+    shutil.copytree(drawn / 'train', root / 'train')
+    return root
+
+
+def to_upper(root):
+    path = root / 'train/000002.png'
+    path.rename(path.with_name('000002.PNG'))
+
+
+def to_subfolder(root):
+    (root / 'train/sub').mkdir()
+    for path in (root / 'train').glob('*.png'):
+        path.rename(path.parent / 'sub' / path.name)
+
+
+def to_two_folders(root):
+    path = root / 'train/000002.png'
+    for name in 'ab':
+        (root / 'train' / name).mkdir()
+        shutil.copy(path, root / 'train' / name / path.name)
+    path.unlink()
+
+
+def with_folder_in_names(root):
+    def apply(content):
+        for image in content['images']:
+            image['file_name'] = f'export/{image["file_name"]}'
+
+    edit_json(root, apply)
+
+
+def leaving(root):
+    (root / 'train/000001.png').rename(root / '000001.png')
+
+    def apply(content):
+        content['images'][0]['file_name'] = '../000001.png'
+
+    edit_json(root, apply)
+
+
+def remove(*numbers):
+    def apply(root):
+        for number in numbers:
+            (root / f'train/{number:06d}.png').unlink()
+
+    return apply
+
+
+MISSING = {
+    'one': (remove(2), '1 of 6 images are not in .*000002.png; copy them, or'),
+    'all': (remove(*range(1, 7)), r'6 of 6 .* `--cfg-options data_root=...`'),
+    'other case': (to_upper, "'000002.PNG' is there: upper and lower case"),
+    'subfolder': (to_subfolder, '000001.png is in .*/train/sub: set data_p'),
+    'two of a name': (
+        to_two_folders,
+        'several files are called 000002.png: .*; write their folders into',
+    ),
+    'a folder too much': (
+        with_folder_in_names,
+        '000001.png is in .*: tools/dataset_converters/check_dataset.py ANN',
+    ),
+    'outside': (leaving, r'1 file names leave the folder .*: \.\./000001.png'),
+}
+
+
+@pytest.mark.parametrize('name', MISSING)
+def test_missing_images_have_their_own_cure(root, name):
+    change, message = MISSING[name]
+    change(root)
+    with pytest.raises(DataError, match=message) as info:
+        build(root)
+    assert str(root / ANN_FILE) in str(info.value)
+
+
+def wide(root, orientation=None, size=(96, 64)):
+    """Make the first image wide, turned by EXIF if asked; set its size."""
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    path = root / 'train/000001.png'
+    Image.open(path).crop((0, 0, 96, 64)).save(path, exif=exif)
+
+    def apply(content):
+        image = content['images'][0]
+        image['width'], image['height'] = size
+
+    edit_json(root, apply)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('orientation', 'size', 'cure'),
+    [
+        (None, (64, 96), 'annotated as 64 x 96 .*: exchange them'),
+        (None, (48, 32), 'is 96 x 64, annotated as 48 x 32 .*another image'),
+        (6, (96, 64), 'is 64 x 96.*EXIF orientation. Set color_type='),
+    ],
+    ids=['exchanged', 'smaller', 'turned'],
+)
+def test_other_sizes(root, orientation, size, cure):
+    path = wide(root, orientation, size)
+    with pytest.raises(DataError, match=cure) as info:
+        build(root)
+    assert str(path) in str(info.value)
+
+
+def test_a_turned_image_with_annotations_of_the_turned_one(root):
+    wide(root, 6, (64, 96))
+    assert build(root).get_data_info(0)['width'] == 64
+
+
+def run(*args, **env):
+    return subprocess.run(
+        [sys.executable, TOOL, *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        check=False,
+    )
+
+
+def test_the_tool_fixes_into_a_new_file(root, clean):
+    def apply(content):
+        without('annotations', 'id', 'area')(content)
+        content['categories'][0]['name'] = 'çircle'
+        content['images'][1].update(width=50, height=96)
+
+    path = edit_json(root, apply)
+    text = path.read_text()
+    remove(1)(root)
+    to_upper(root)
+    Image.open(root / 'train/000002.PNG').crop((0, 0, 96, 50)).save(
+        root / 'train/000002.PNG'
+    )
+    (root / 'train/000003.png').write_bytes(b'no image')
+    out = root / 'annotations/fixed.json'
+    # a locale of ASCII, as on many servers
+    plain = dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
+    result = run(path, root / 'train', **plain)
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert re.search('^error: .* cannot be used:', result.stderr)
+    result = run(path, root / 'train', '--fix', out, **plain)
+    assert result.returncode == 0, result.stderr
+    for line in (
+        'file names as the folder has them (1; ids 2)',
+        'width and height exchanged (1; ids 2)',
+        'left out images that are missing or cannot be read (2; ids 1, 3)',
+        r'\xe7ircle',
+        f'written to {out}',
+    ):
+        assert line in result.stdout
+    assert path.read_text() == text
+    fixed = json.loads(out.read_text(encoding='utf-8'))
+    assert fixed['categories'][0]['name'] == 'çircle'
+    out.replace(path)
+    found = objects(build(root, ('çircle', 'square', 'triangle')))
+    assert found[1:] == clean[3:]
+    assert run(path, root / 'train', '--decode').returncode == 0
+    result = run(path, root / 'train', '--fix', path)
+    assert result.returncode == 1
+    assert 'is the file that is read' in result.stderr
+
+
+def test_decoding_finds_cut_images(root):
+    path = root / 'train/000002.png'
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert 'cannot be read' not in run(root / ANN_FILE, root / 'train').stdout
+    result = run(root / ANN_FILE, root / 'train', '--decode')
+    assert '1 image files cannot be read: ids 2' in result.stdout
