@@ -27,7 +27,10 @@ def image_size(path: Path, oriented: bool = True) -> Optional[Tuple[int, int]]:
     try:
         with Image.open(path) as image:
             size = image.size
-            turned = oriented and image.getexif().get(_ORIENTATION) in _TURNED
+            # Of a PNG without the entry, Pillow would decode all pixels.
+            has_exif = image.format != 'PNG' or 'exif' in image.info
+            exif = image.getexif() if oriented and has_exif else {}
+            turned = exif.get(_ORIENTATION) in _TURNED
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     return size[::-1] if turned else size
