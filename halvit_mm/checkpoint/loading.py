@@ -36,9 +36,10 @@ def load_weights(
 ) -> float:
     """Load the weights of a file into a model or a part of one.
 
-    Each submodule with a method ``adapt_state_dict(state_dict, prefix)`` may
-    fit the weights to itself first: position embeddings are interpolated,
-    what older files lack is filled in.
+    Each submodule with a method ``adapt_state_dict(state_dict, prefix, own)``
+    may fit the weights to itself first: position embeddings are interpolated,
+    what older files lack is filled in. ``own`` says whether the module is part
+    of a larger one, whose whole file it is.
 
     Args:
         module: A model, a backbone, or any other module.
@@ -147,7 +148,9 @@ def _adapt(module: nn.Module, found: StateDict, source_grid) -> None:
         if source_grid is not None and f'{prefix}pos_embed' in found:
             found[f'{prefix}pos_embed_grid'] = torch.tensor(source_grid)
             marked = True
-        part.adapt_state_dict(found, prefix)
+        # The file of a whole model is one of this model; a backbone alone may
+        # be fitted from another.
+        part.adapt_state_dict(found, prefix, own=path != '')
     if not marked:
         raise ValueError(
             f'source_grid={source_grid}: there are no position embeddings '
