@@ -5,10 +5,11 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from torch import Tensor
 
-from .files import data_only, load_content
+from .files import load_content
 from .header import HEADER_KEY, Header
 from .log import say
 from .packing import unpack
+from .untrusted import data_only
 
 StateDict = Dict[str, Tensor]
 
@@ -147,8 +148,8 @@ def _fetch(path: str, device: str) -> Any:
     try:
         with data_only(path):
             return CheckpointLoader.load_checkpoint(path, map_location=device)
-    except (ImportError, KeyError, OSError, RuntimeError) as error:
+    except (EOFError, ImportError, LookupError, OSError, RuntimeError) as e:
         raise ValueError(
-            f'{path} cannot be fetched ({type(error).__name__}: {error}): '
+            f'{path} cannot be fetched ({type(e).__name__}: {e}): '
             'download it by another way and give the name of the file'
-        ) from error
+        ) from e
