@@ -16,14 +16,13 @@ StateDict = Dict[str, Tensor]
 #: Entries of a checkpoint that hold weights -> what these are. The first one
 #: that is there is taken.
 _ENTRIES = {
-    'state_dict': 'online',
-    'model': 'online',
-    'module': 'online',
+    **dict.fromkeys(('state_dict', 'model', 'module'), 'online'),
     'teacher': 'EMA',
     'student': 'online',
-    'state_dict_ema': 'EMA',
-    'model_ema': 'EMA',
-    'ema_state_dict': 'EMA',
+    **dict.fromkeys(('model_state_dict', 'model_state', 'net'), 'online'),
+    **dict.fromkeys(('network', 'params', 'weights'), 'online'),
+    **dict.fromkeys(('state_dict_ema', 'model_ema', 'ema_state_dict'), 'EMA'),
+    **dict.fromkeys(('ema', 'ema_model', 'params_ema'), 'EMA'),
 }
 _USUAL = {'state_dict', 'model'}  # taken without a word
 #: What torch.compile, FSDP and activation checkpointing put into names.
@@ -88,34 +87,51 @@ def read_state_dict(path: str) -> StateDict:
 
 def _entry_of(content: Any, key: Optional[str], path: str) -> Any:
     """The part of a checkpoint that holds weights."""
-    if key is not None:
-        entries = content if isinstance(content, dict) else {}
-        if key not in entries:
-            raise ValueError(
-                f'{path} has no entry {key!r}, but {list(entries)[:9]}'
-            )
-        return entries[key]
-    found = {}
+    entries = list(content)[:9] if isinstance(content, dict) else []
     while isinstance(content, dict):
-        here = {
-            name: kind
-            for name, kind in _ENTRIES.items()
-            if isinstance(content.get(name), dict) and content[name]
-        }
+        if key is not None and key in content:
+            content, key = content[key], None
+            continue
+        here = _candidates(content, path)
         if not here:
             break
-        if 'state_dict' in here and 'ema_state_dict' in here:
-            # mmengine's EMAHook exchanges them when it saves.
-            here.update(state_dict='EMA', ema_state_dict='online')
-        found = found or here
-        content = content[next(iter(here))]
-    if found and (len(found) > 1 or not found.keys() & _USUAL):
-        (taken, kind), *others = found.items()
-        note = f'took {taken!r} ({kind} weights)'
-        for name, other in others:
-            note += f', not {name!r} ({other} weights; key={name!r})'
-        say(f'{path}: {note}')
+        name, *others = here
+        if others or name not in _USUAL:
+            note = f'took {name!r} ({here[name]} weights)'
+            for other in others:
+                note += f', not {other!r} ({here[other]} weights; '
+                note += f'key={other!r})'
+            say(f'{path}: {note}')
+        content = content[name]
+    if key is not None:
+        raise ValueError(f'{path} has no entry {key!r}, but {entries}')
     return content
+
+
+def _candidates(content: Dict, path: str) -> Dict[str, str]:
+    """Entries with weights -> what these are; the one to take is the first."""
+    with_weights = [k for k in content if _has_weights(content[k])]
+    here = {k: kind for k, kind in _ENTRIES.items() if k in with_weights}
+    if 'state_dict' in here and 'ema_state_dict' in here:
+        # mmengine's EMAHook exchanges them when it saves.
+        here.update(state_dict='EMA', ema_state_dict='online')
+    others = {k: 'other' for k in with_weights if k not in here}
+    if here or any(isinstance(value, Tensor) for value in content.values()):
+        return here and {**here, **others}  # else it holds weights itself
+    if len(others) > 1:
+        raise ValueError(
+            f'{path} has weights in {list(others)[:9]}: name one of these '
+            'entries with key=...'
+        )
+    return others
+
+
+def _has_weights(value: Any) -> bool:
+    """Whether it holds tensors by name, or an entry that does."""
+    return isinstance(value, dict) and any(
+        isinstance(inner, Tensor) or (name in _ENTRIES and _has_weights(inner))
+        for name, inner in value.items()
+    )
 
 
 def _without_wrappers(tensors: StateDict, path: str) -> StateDict:
