@@ -59,7 +59,8 @@ def read_weights(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, holds more than data, or no
-            weights, or cannot be fetched.
+            weights, or several entries of them with names that are not known
+            here, or cannot be fetched.
     """
     path, device, header = str(path), map_location or 'cpu', None
     if '://' in path:

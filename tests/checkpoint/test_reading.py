@@ -220,7 +220,9 @@ def test_an_address_is_left_to_the_host(path, monkeypatch):
         read_state_dict('https://localhost/x.safetensors')
 
 
-@pytest.mark.parametrize('error', [URLError('no network'), KeyError('x')])
+@pytest.mark.parametrize(
+    'error', [URLError('no network'), KeyError('x'), IndexError('x')]
+)
 def test_an_address_that_cannot_be_fetched(error, monkeypatch):
     def fetch(*args, **kwargs):
         raise error
