@@ -113,8 +113,16 @@ def device_name(device: Device = 'cpu', threads: Optional[int] = None) -> str:
         return torch.cuda.get_device_name(device)
     info = Path('/proc/cpuinfo')  # of Linux
     text = info.read_text() if info.is_file() else ''
-    found = re.search(r'model name\s*: (.*)', text)
-    name = found[1] if found else platform.processor() or platform.machine()
+    # A virtual machine may call itself 'AMD EPYC': its family and model tell.
+    found = {
+        key: re.search(rf'^{key}\s*: (.*)', text, re.MULTILINE)
+        for key in ('model name', 'cpu family', 'model')
+    }
+    name = platform.processor() or platform.machine()
+    if all(found.values()):
+        name = '{} (family {}, model {})'.format(
+            *(match[1].strip() for match in found.values())
+        )
     threads = threads or torch.get_num_threads()
     return (
         f'{name}, {torch.backends.cpu.get_cpu_capability()}, '

@@ -84,9 +84,10 @@ def test(
     runner = build_runner(cfg)
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
-    is_compressed = is_compressed_file(Path(checkpoint)) or execution
     backbone = getattr(model, 'backbone', None)
-    if is_compressed and not isinstance(backbone, CompressedBackbone):
+    if not isinstance(backbone, CompressedBackbone) and (
+        execution or is_compressed_file(Path(checkpoint))
+    ):
         raise ValueError(
             f'the config is not of a compressed model, as {checkpoint} is to '
             'be: take the config.py beside the compressed file'

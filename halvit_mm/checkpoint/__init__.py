@@ -4,12 +4,14 @@ from .files import atomic_write, read_header, save_weights
 from .header import host_meta
 from .key_maps import KEY_MAPS, from_ours, to_ours
 from .loading import load_weights
+from .model_types import header_model
 from .reading import read_state_dict, read_weights
 
 __all__ = [
     'KEY_MAPS',
     'atomic_write',
     'from_ours',
+    'header_model',
     'host_meta',
     'load_weights',
     'read_header',

@@ -8,13 +8,15 @@ from torch import Tensor, nn
 
 StateDict = Dict[str, Tensor]
 
-#: Parts that a file may have and a model need not: they serve training, or
-#: another task, and what the model computes does not depend on them. ``ln2``
-#: is the norm behind the average of a ViT that was trained as a classifier.
+#: Parts of a whole model that a file may have and a module need not, by the
+#: beginning of their names: they serve training, or another task, and what the
+#: module computes does not depend on them. ``ln2`` is the norm behind the
+#: average of a ViT that was trained as a classifier.
 _BESIDE = re.compile(
-    r'(^ln2|(?<![^.])(heads?|\w+_head|head_dist|classifier|fc|decoder\w*'
-    r'|mask_token|data_preprocessor|ema_\w+|steps|num_batches_tracked))(\.|$)'
+    r'(ln2|heads?|\w+_head|head_dist|classifier|fc|decoder\w*|mask_token'
+    r'|data_preprocessor|ema_\w+|steps)(\.|$)'
 )
+_COUNTER = 'num_batches_tracked'  # of BatchNorm; nothing depends on it
 
 
 class Comparison(NamedTuple):
@@ -23,7 +25,6 @@ class Comparison(NamedTuple):
     coverage: float  # share of the module's bytes that the file has, 0 to 1
     misfits: Dict[str, str]  # names of weights of another shape -> both shapes
     missing: Dict[str, str]  # names that the file lacks -> kind of weight
-    needed: List[str]  # those of them without which the output is wrong
     unknown: List[str]  # names of the file that would change the output
     harmless: List[str]  # other names of the file that the module lacks
 
@@ -32,7 +33,7 @@ class Comparison(NamedTuple):
         kinds = Counter(self.missing.values())
         counts = ', '.join(f'{kind}: {count}' for kind, count in kinds.items())
         names = list(self.missing)
-        return f'missing ({len(names)}): {names[:3]} ({counts})'
+        return f'missing ({len(names)}): {names[:9]} ({counts})'
 
     def lines(self) -> List[str]:
         """Describe the differences, for an error."""
@@ -70,15 +71,8 @@ def compare(
     missing = {
         name: _kind_of(module, name)
         for name in own
-        if name not in found
-        and counts(name)
-        and not name.endswith('num_batches_tracked')
+        if name not in found and counts(name) and not name.endswith(_COUNTER)
     }
-    needed = [
-        name
-        for name, kind in missing.items()
-        if kind != 'weights' or own[name].ndim < 2
-    ]
     more = [name for name in found if name not in own]
     unknown = [k for k in more if counts(k) and not _is_beside(k, own)]
     harmless = [name for name in more if name not in unknown]
@@ -89,7 +83,40 @@ def compare(
     }
     loaded = sum(sizes.get(k, 0) for k in found if k not in misfits)
     coverage = loaded / max(sum(sizes.values()), 1)
-    return Comparison(coverage, misfits, missing, needed, unknown, harmless)
+    return Comparison(coverage, misfits, missing, unknown, harmless)
+
+
+def check_values(module: nn.Module, found: StateDict) -> None:
+    """Check that a file's numbers can be those of a module.
+
+    Args:
+        module: What they are for.
+        found: Its weights, by its own names; other names are not looked at.
+
+    Raises:
+        ValueError: For weights with NaN or infinity, or stored as integers or
+            in 8 bits where the module computes in floating point.
+    """
+    broken, quantised = [], []
+    for name, own in module.state_dict().items():
+        tensor = found.get(name)
+        if tensor is None or not own.is_floating_point():
+            continue
+        if not tensor.is_floating_point() or tensor.element_size() < 2:
+            quantised.append(f'{name} ({tensor.dtype}, here {own.dtype})')
+        elif not tensor.isfinite().all():
+            broken.append(name)
+    if quantised:
+        raise ValueError(
+            f'quantised weights ({len(quantised)}): {quantised[:9]}; without '
+            'their scales these numbers are not the weights: take a file that '
+            'is not quantised'
+        )
+    if broken:
+        raise ValueError(
+            f'NaN or infinity in weights ({len(broken)}): {broken[:9]}; the '
+            'training that wrote them diverged: take an earlier checkpoint'
+        )
 
 
 def likely_prefixes(own: Sequence[str], found: Sequence[str]) -> List[str]:
@@ -107,11 +134,11 @@ def likely_prefixes(own: Sequence[str], found: Sequence[str]) -> List[str]:
 
 
 def _is_beside(name: str, own: StateDict) -> bool:
-    """Whether a name is of a part that the model does without."""
-    return any(
-        not any(other.startswith(name[: match.end()]) for other in own)
-        for match in _BESIDE.finditer(name)
-    )
+    """Whether a name is of a part that the module does without."""
+    if name.split('.')[-1] == _COUNTER:
+        return True
+    part = _BESIDE.match(name)
+    return bool(part) and not any(k.startswith(part.group()) for k in own)
 
 
 def _kind_of(module: nn.Module, name: str) -> str:

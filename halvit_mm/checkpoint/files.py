@@ -8,10 +8,8 @@ The header (:mod:`.header`) is in a safetensors file the metadata entry
 import hashlib
 import json
 import os
-import re
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 import torch
@@ -19,12 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..compat.checkpoints import allow_mmengine_checkpoints
 from .header import HEADER_KEY, VERSION, Header, host_meta, parse_header
 from .model_types import check_model
+from .untrusted import data_only, named_faults
 
 _SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
-_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 @contextmanager
@@ -149,12 +146,12 @@ def load_content(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, holds more than data, or has a
-            header that is not known here.
+        ValueError: If the file is no checkpoint, is damaged, holds more than
+            data, or has a header that is not known here.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no checkpoint {path}')
-    try:
+    with named_faults(path):
         if Path(path).suffix == '.safetensors':
             with safe_open(path, framework='pt', device=str(device)) as file:
                 metadata = file.metadata() or {}
@@ -165,44 +162,10 @@ def load_content(
                 content = torch.load(path, device, weights_only=True)
             metadata = content if isinstance(content, dict) else {}
             tensors = metadata.get('state_dict', {})
-    except (EOFError, OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f'{path} is damaged or cut short: {error}') from error
     header = parse_header(metadata, path)
     if header is not None and _checksum(tensors) != header.get('sha256'):
         raise ValueError(f'{path} is damaged: its checksum does not fit')
     return content, header
-
-
-@contextmanager
-def data_only(path: Path) -> Iterator[None]:
-    """Let torch, and the host around it, read nothing but data.
-
-    Args:
-        path: What is read, for the error.
-
-    Raises:
-        ValueError: If it holds more; it names the reason and the cure.
-    """
-    # Any call of the host's loader withdraws what was announced, and the
-    # host would go on with weights_only=False after a refusal.
-    allow_mmengine_checkpoints()
-    before = os.environ.get(_FORCE)
-    os.environ[_FORCE] = '1'
-    try:
-        yield
-    except UnpicklingError as error:
-        reason = re.search(r'Unsupported [^.]*\S*', str(error))
-        raise ValueError(
-            f'{path} is not a plain checkpoint: '
-            f'{reason.group() if reason else error} If you trust it, load it '
-            'with torch.load(..., weights_only=False) and save its state dict '
-            'alone'
-        ) from error
-    finally:
-        if before is None:
-            del os.environ[_FORCE]
-        else:
-            os.environ[_FORCE] = before
 
 
 def _variant_of(tensors: Dict[str, Tensor]) -> Optional[str]:

@@ -2,8 +2,9 @@
 
 ``format`` (``'dense'`` or ``'fips'``), ``version``, ``sha256`` of the stored
 tensors, ``classes`` and ``palette`` of the data set, ``variant`` of the weight
-tying and ``model``, the config of the model (see :mod:`.model_types`); unknown
-entries are None. A format may add entries of its own. All of it is plain JSON.
+tying and ``model``, the config of the model (see :mod:`.model_types`), whose
+weights are those of the file; unknown entries are None. A format may add
+entries of its own. All of it is plain JSON.
 """
 
 import json

@@ -16,6 +16,8 @@ from typing import Dict, Optional
 
 from torch import Tensor
 
+from .log import say
+
 Table = Dict[str, Optional[str]]
 
 
@@ -41,7 +43,10 @@ _CLASSIFIER: Table = {
 #: Where a checkpoint comes from -> its table.
 KEY_MAPS: Dict[str, Table] = {
     # mmpretrain's ViT and DeiT, whose names are ours
-    'mmpretrain': {name: name for name in _CLASSIFIER.values()},
+    'mmpretrain': {
+        name: name
+        for name in (*_CLASSIFIER.values(), 'backbone.pos_embed_grid')
+    },
     # timm's ViT and DeiT, and the DeiT repository
     'timm': _CLASSIFIER,
     # MAE, pretrained or fine-tuned: the decoder is for pretraining only
@@ -58,6 +63,9 @@ KEY_MAPS: Dict[str, Table] = {
         },
     },
 }
+
+#: Buffers of ours that only say what a checkpoint is of.
+_MARKS = ('pos_embed_grid', 'variant')
 
 #: Names, in part, that no table has -> why.
 _NOT_HERE = {
@@ -86,10 +94,24 @@ def to_ours(state_dict: Dict[str, Tensor], source: str) -> Dict[str, Tensor]:
 
 
 def from_ours(state_dict: Dict[str, Tensor], target: str) -> Dict[str, Tensor]:
-    """Rename an untied classifier's weights: :func:`to_ours` backwards."""
+    """Rename an untied classifier's weights: :func:`to_ours` backwards.
+
+    Marks of ours, which no other project's models know, are dropped, which is
+    logged.
+    """
     table = _table(target)
     inverse = {ours: name for name, ours in table.items() if ours is not None}
-    return _rename(state_dict, inverse, target)
+    weights = dict(state_dict)
+    for name in state_dict:
+        mark = name.split('.')[-1]
+        if mark in _MARKS:
+            value = weights.pop(name)
+            grid = mark == 'pos_embed_grid' and tuple(value.tolist())
+            say(
+                f'{name} is dropped, for {target} has no such mark'
+                + (f': build the model for {grid} tokens' if grid else '')
+            )
+    return _rename(weights, inverse, target)
 
 
 def _table(name: str) -> Table:

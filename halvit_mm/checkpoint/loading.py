@@ -12,14 +12,12 @@ from typing import Dict, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from .coverage import Comparison, compare, likely_prefixes
+from .coverage import Comparison, check_values, compare, likely_prefixes
 from .key_maps import to_ours
 from .log import say
 from .reading import read_weights
 
 StateDict = Dict[str, Tensor]
-
-_MIN_COVERAGE = 0.95
 
 
 def load_weights(
@@ -28,7 +26,7 @@ def load_weights(
     *,
     prefix: str = '',
     origin: Optional[str] = None,
-    min_coverage: float = _MIN_COVERAGE,
+    min_coverage: float = 1.0,
     ignore: Sequence[str] = (),
     key: Optional[str] = None,
     source_grid: Optional[Tuple[int, int]] = None,
@@ -36,9 +34,10 @@ def load_weights(
 ) -> float:
     """Load the weights of a file into a model or a part of one.
 
-    Each submodule with a method ``adapt_state_dict(state_dict, prefix)`` may
-    fit the weights to itself first: position embeddings are interpolated,
-    what older files lack is filled in.
+    Each submodule with a method ``adapt_state_dict(state_dict, prefix, own)``
+    may fit the weights to itself first: position embeddings are interpolated,
+    what older files lack is filled in. ``own`` says whether the module is part
+    of a larger one, whose whole file it is.
 
     Args:
         module: A model, a backbone, or any other module.
@@ -48,9 +47,8 @@ def load_weights(
             as none or ``model.``.
         origin: Project whose names the file has, one of
             :data:`.key_maps.KEY_MAPS`; None for mmpretrain's or our own.
-        min_coverage: Least share of the module's bytes, 0 to 1. Norms,
-            statistics, position embeddings and biases may be missing only
-            where less than the default is asked.
+        min_coverage: Least share of the module's bytes, 0 to 1. Nothing may
+            be missing unless less than the default is asked.
         ignore: Regular expressions, each for the beginning of names, without
             the prefix, that are not loaded and may be missing or unknown.
         key: Entry of the file that holds the weights, if it has several.
@@ -64,8 +62,9 @@ def load_weights(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or holds more than data, or does
-            not fit the module; the message names the differences.
+        ValueError: If the file is damaged or holds more than data, has
+            weights that are quantised or no numbers, or does not fit the
+            module; the message names the differences.
     """
     found = read_weights(path, key, map_location).state_dict
     if origin is not None:
@@ -75,13 +74,21 @@ def load_weights(
         for name, tensor in _behind_prefix(module, found, prefix, path).items()
         if not any(re.match(pattern, name) for pattern in ignore)
     }
+    there = set(found)
     try:
         _adapt(module, found, source_grid)
+        check_values(module, found)
     except (AssertionError, ValueError) as error:
         raise ValueError(f'{path}: {error}') from error
-    comparison = compare(module, found, ignore)
-    needed = comparison.needed if min_coverage >= _MIN_COVERAGE else []
-    changing = comparison.unknown or needed
+    # Marks may be filled in, weights are the file's or missing.
+    theirs = {
+        name: tensor
+        for name, tensor in found.items()
+        if name in there or not tensor.is_floating_point()
+    }
+    comparison = compare(module, theirs, ignore)
+    missing = list(comparison.missing) if min_coverage >= 1.0 else []
+    changing = missing + comparison.unknown
     if changing or comparison.misfits or comparison.coverage < min_coverage:
         lines = [
             f'{path} does not fit {type(module).__name__}: it covers '
@@ -96,7 +103,7 @@ def load_weights(
                 f'The module is in the file behind {others[:3]}: name one of '
                 f'them with prefix=..., instead of {prefix!r}.'
             )
-        elif not comparison.misfits and comparison.coverage >= min_coverage:
+        elif changing and not comparison.misfits and comparison.coverage > 0.5:
             lines.append(
                 'These change what the model computes. If it is meant, name '
                 f'them with ignore=[{changing[0]!r}, ...].'
@@ -147,7 +154,9 @@ def _adapt(module: nn.Module, found: StateDict, source_grid) -> None:
         if source_grid is not None and f'{prefix}pos_embed' in found:
             found[f'{prefix}pos_embed_grid'] = torch.tensor(source_grid)
             marked = True
-        part.adapt_state_dict(found, prefix)
+        # The file of a whole model is one of this model; a backbone alone may
+        # be fitted from another.
+        part.adapt_state_dict(found, prefix, own=path != '')
     if not marked:
         raise ValueError(
             f'source_grid={source_grid}: there are no position embeddings '

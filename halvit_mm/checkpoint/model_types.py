@@ -7,7 +7,9 @@ of what they are made of.
 """
 
 from pathlib import Path
-from typing import Any, Container, Iterator, Tuple
+from typing import Any, Container, Iterator, Optional, Tuple
+
+from .log import say
 
 _SCOPES = ('halvit_mm.', 'mmdet.', 'mmpretrain.', 'mmengine.')
 
@@ -68,6 +70,40 @@ def check_model(
                 'not data'
             )
     return model
+
+
+def header_model(model: dict, path: Path) -> Optional[dict]:
+    """The model of a config, as the header of a file of its weights has it.
+
+    Args:
+        model: The config, of plain dicts and lists.
+        path: File that gets it.
+
+    Returns:
+        The same without files of other weights (``checkpoint``, ``init_cfg``
+        of type Pretrained), for the file has them all; None, which is logged,
+        if it names types that are not allowed.
+    """
+    try:
+        return check_model(_without_files(model), path)
+    except ValueError as error:
+        say(f'the header has no model: {error}')
+        return None
+
+
+def _without_files(node: Any) -> Any:
+    if isinstance(node, (list, tuple)):
+        return [_without_files(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _without_files(value) for key, value in node.items()}
+    init = found.get('init_cfg') or []
+    init = [init] if isinstance(init, dict) else init
+    if any(cfg.get('type') == 'Pretrained' for cfg in init):
+        found['init_cfg'] = None
+    if 'checkpoint' in found:
+        found['checkpoint'] = None
+    return found
 
 
 def _values(node: Any, where: str) -> Iterator[Tuple[str, Any]]:

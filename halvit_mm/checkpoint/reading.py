@@ -5,24 +5,24 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from torch import Tensor
 
-from .files import data_only, load_content
+from .files import load_content
 from .header import HEADER_KEY, Header
 from .log import say
 from .packing import unpack
+from .untrusted import data_only
 
 StateDict = Dict[str, Tensor]
 
 #: Entries of a checkpoint that hold weights -> what these are. The first one
 #: that is there is taken.
 _ENTRIES = {
-    'state_dict': 'online',
-    'model': 'online',
-    'module': 'online',
+    **dict.fromkeys(('state_dict', 'model', 'module'), 'online'),
     'teacher': 'EMA',
     'student': 'online',
-    'state_dict_ema': 'EMA',
-    'model_ema': 'EMA',
-    'ema_state_dict': 'EMA',
+    **dict.fromkeys(('model_state_dict', 'model_state', 'net'), 'online'),
+    **dict.fromkeys(('network', 'params', 'weights'), 'online'),
+    **dict.fromkeys(('state_dict_ema', 'model_ema', 'ema_state_dict'), 'EMA'),
+    **dict.fromkeys(('ema', 'ema_model', 'params_ema'), 'EMA'),
 }
 _USUAL = {'state_dict', 'model'}  # taken without a word
 #: What torch.compile, FSDP and activation checkpointing put into names.
@@ -59,7 +59,8 @@ def read_weights(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, holds more than data, or no
-            weights, or cannot be fetched.
+            weights, or several entries of them with names that are not known
+            here, or cannot be fetched.
     """
     path, device, header = str(path), map_location or 'cpu', None
     if '://' in path:
@@ -87,34 +88,51 @@ def read_state_dict(path: str) -> StateDict:
 
 def _entry_of(content: Any, key: Optional[str], path: str) -> Any:
     """The part of a checkpoint that holds weights."""
-    if key is not None:
-        entries = content if isinstance(content, dict) else {}
-        if key not in entries:
-            raise ValueError(
-                f'{path} has no entry {key!r}, but {list(entries)[:9]}'
-            )
-        return entries[key]
-    found = {}
+    entries = list(content)[:9] if isinstance(content, dict) else []
     while isinstance(content, dict):
-        here = {
-            name: kind
-            for name, kind in _ENTRIES.items()
-            if isinstance(content.get(name), dict) and content[name]
-        }
+        if key is not None and key in content:
+            content, key = content[key], None
+            continue
+        here = _candidates(content, path)
         if not here:
             break
-        if 'state_dict' in here and 'ema_state_dict' in here:
-            # mmengine's EMAHook exchanges them when it saves.
-            here.update(state_dict='EMA', ema_state_dict='online')
-        found = found or here
-        content = content[next(iter(here))]
-    if found and (len(found) > 1 or not found.keys() & _USUAL):
-        (taken, kind), *others = found.items()
-        note = f'took {taken!r} ({kind} weights)'
-        for name, other in others:
-            note += f', not {name!r} ({other} weights; key={name!r})'
-        say(f'{path}: {note}')
+        name, *others = here
+        if others or name not in _USUAL:
+            note = f'took {name!r} ({here[name]} weights)'
+            for other in others:
+                note += f', not {other!r} ({here[other]} weights; '
+                note += f'key={other!r})'
+            say(f'{path}: {note}')
+        content = content[name]
+    if key is not None:
+        raise ValueError(f'{path} has no entry {key!r}, but {entries}')
     return content
+
+
+def _candidates(content: Dict, path: str) -> Dict[str, str]:
+    """Entries with weights -> what these are; the one to take is the first."""
+    with_weights = [k for k in content if _has_weights(content[k])]
+    here = {k: kind for k, kind in _ENTRIES.items() if k in with_weights}
+    if 'state_dict' in here and 'ema_state_dict' in here:
+        # mmengine's EMAHook exchanges them when it saves.
+        here.update(state_dict='EMA', ema_state_dict='online')
+    others = {k: 'other' for k in with_weights if k not in here}
+    if here or any(isinstance(value, Tensor) for value in content.values()):
+        return here and {**here, **others}  # else it holds weights itself
+    if len(others) > 1:
+        raise ValueError(
+            f'{path} has weights in {list(others)[:9]}: name one of these '
+            'entries with key=...'
+        )
+    return others
+
+
+def _has_weights(value: Any) -> bool:
+    """Whether it holds tensors by name, or an entry that does."""
+    return isinstance(value, dict) and any(
+        isinstance(inner, Tensor) or (name in _ENTRIES and _has_weights(inner))
+        for name, inner in value.items()
+    )
 
 
 def _without_wrappers(tensors: StateDict, path: str) -> StateDict:
@@ -147,8 +165,8 @@ def _fetch(path: str, device: str) -> Any:
     try:
         with data_only(path):
             return CheckpointLoader.load_checkpoint(path, map_location=device)
-    except (ImportError, KeyError, OSError, RuntimeError) as error:
+    except (EOFError, ImportError, LookupError, OSError, RuntimeError) as e:
         raise ValueError(
-            f'{path} cannot be fetched ({type(error).__name__}: {error}): '
+            f'{path} cannot be fetched ({type(e).__name__}: {e}): '
             'download it by another way and give the name of the file'
-        ) from error
+        ) from e

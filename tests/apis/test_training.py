@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 from torch.testing import assert_close
 
@@ -14,7 +15,12 @@ from halvit_mm import apis
 from halvit_mm.apis import training
 from halvit_mm.apis.compress import load_original, save_dense
 from halvit_mm.apis.model_info import build_model
-from halvit_mm.checkpoint import files, load_weights, read_header
+from halvit_mm.checkpoint import (
+    files,
+    load_weights,
+    read_header,
+    save_weights,
+)
 from halvit_mm.compression import (
     FiPSConfig,
     prepare,
@@ -22,7 +28,7 @@ from halvit_mm.compression import (
     save_compressed,
 )
 from tests.helpers import ARCH, randomise
-from tests.tools.conftest import ROOT
+from tests.tools.conftest import ROOT, tool
 
 VIT = dict(type='halvit_mm.PlainViT', arch=ARCH, img_size=32, patch_size=8)
 
@@ -84,7 +90,7 @@ def test_a_compressed_file_is_read_and_hashed_once(
     execution, compressed, models, monkeypatch
 ):
     cfg, path = compressed
-    counts = dict(tensors=0, checksum=0)
+    counts = dict(opened=0, tensors=0, checksum=0)
 
     def counted(name, function):
         def count(*args, **kwargs):
@@ -98,6 +104,7 @@ def test_a_compressed_file_is_read_and_hashed_once(
 
         def __init__(self, *args, **kwargs):
             self.file = safe_open(*args, **kwargs)
+            counts['opened'] += 1
             self.first = True
 
         def __enter__(self):
@@ -121,7 +128,8 @@ def test_a_compressed_file_is_read_and_hashed_once(
         files, '_checksum', counted('checksum', files._checksum)
     )
     apis.test(cfg, path, execution=execution)
-    assert counts == dict(tensors=1, checksum=1)
+    # once for the structure, before there is a model, once for the rest
+    assert counts == dict(opened=2, tensors=1, checksum=1)
     expected = read_compressed(path).state_dict
     if execution is None:
         state = models[0].state_dict()
@@ -183,6 +191,19 @@ def test_dense_weights_in_the_format_of_the_name(suffix, compressed, tmp_path):
     else:
         header = read_header(out)
     assert header['classes'] == ['a', 'b', 'c']
+    assert header['variant'] is None  # an untied ViT
+    rebuilt = MODELS.build(dict(header['model'], _scope_='mmpretrain'))
+    assert load_weights(rebuilt, str(out)) == 1.0
+
+
+def test_the_converter_keeps_the_classes(tmp_path):
+    model = build_model(config(VIT))
+    meta = dict(classes=['a', 'b', 'c'], palette=[[1, 2, 3]] * 3)
+    here, there = (tmp_path / f'{name}.safetensors' for name in 'ab')
+    save_weights(here, model.state_dict(), **meta)
+    tool('model_converters/convert_keys', here, there, '--to', 'mmpretrain')
+    header = read_header(there)
+    assert {name: header[name] for name in meta} == meta
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,17 @@ OTHERS = {
         lambda: state_of(arch=dict(ARCH, num_layers=4)),
         'layers.3.ln1.weight',
     ),
+    # names of heads and counters, but inside of layers
+    **{
+        f'a {part} in a layer': (
+            lambda part=part: {
+                **state_of(),
+                f'layers.2.{part}.weight': torch.ones(3),
+            },
+            f'layers.2.{part}.weight',
+        )
+        for part in ('fc', 'head', 'extra_head', 'decoder', 'mask_token')
+    },
     'a norm behind the layers': (
         lambda: state_of(),
         'ln1.weight',
@@ -66,7 +77,7 @@ OTHERS = {
 def test_what_the_model_does_not_know_is_refused(what, tmp_path):
     state, name = OTHERS[what][0](), OTHERS[what][1]
     ours = build(PlainViT, final_norm=what != 'a norm behind the layers')
-    if 'head' in what:
+    if 'head that is here' in what:
         ours.head = torch.nn.Linear(32, 3)
         state.update({'head.weight': torch.ones(3, 32)})
         state.update({'head.bias': torch.ones(3)})
@@ -101,6 +112,8 @@ def test_what_is_beside_the_model_is_named(tmp_path, said):
 
 
 MISSING = {
+    'weights: 1, biases: 1': lambda name: name.startswith('patch_embed'),
+    'weights: 1': lambda name: name == 'layers.1.attn.qkv.weight',
     'position embeddings: 1': lambda name: name == 'pos_embed',
     'biases: ': lambda name: name.endswith('bias') and 'ln' not in name,
     'norms: ': lambda name: 'ln' in name,
@@ -109,7 +122,7 @@ MISSING = {
 
 @pytest.mark.parametrize('kind', MISSING)
 def test_what_a_model_needs_is_not_missing(kind, tmp_path, said):
-    """Whatever its share of the bytes, here a few per cent at most."""
+    """Whatever its share of the bytes, here less than ten per cent."""
     state = state_of(img_size=16, arch=dict(ARCH, feedforward_channels=4096))
     left_out = [name for name in state if MISSING[kind](name)]
     for name in left_out:
@@ -121,11 +134,85 @@ def test_what_a_model_needs_is_not_missing(kind, tmp_path, said):
         load(state, tmp_path, ours)
     assert f'missing ({len(left_out)}): ' in str(info.value)
     assert kind in str(info.value) and left_out[0] in str(info.value)
+    assert f'name them with ignore=[{left_out[0]!r}' in str(info.value)
     assert not said
     # who knows asks for less, or names what may be missing
     assert load(state, tmp_path, ours, min_coverage=0.9) > 0.95
     assert f'missing ({len(left_out)}): ' in said[-1]
     assert load(state, tmp_path, ours, ignore=left_out) == 1.0
+
+
+@pytest.mark.parametrize(
+    'name', ['patch_embed.projection.weight', 'layers.1.attn.q.weight']
+)
+def test_a_pretrained_backbone_is_complete(name, tmp_path):
+    state, path = state_of(HaLViT), str(tmp_path / 'file.pth')
+    del state[name]
+    torch.save({f'backbone.{k}': v for k, v in state.items()}, path)
+
+    def start(**options):
+        init_cfg = dict(type='Pretrained', checkpoint=path, **options)
+        backbone = build(HaLViT, init_cfg=init_cfg)
+        backbone.init_weights()
+        return backbone
+
+    with pytest.raises(ValueError, match=rf"(?s)missing \(1\): \['{name}'"):
+        start()
+    for options in (dict(min_coverage=0.5), dict(ignore=[name])):
+        assert torch.equal(start(**options).pos_embed, state['pos_embed'])
+
+
+def test_a_detector_is_complete(tmp_path):
+    def detector():
+        head = torch.nn.Conv2d(32, 4, 1)
+        return torch.nn.ModuleDict(
+            dict(backbone=randomise(build(PlainViT)), rpn_head=head)
+        )
+
+    state, ours = detector().state_dict(), detector()
+    del state['rpn_head.weight']
+    with pytest.raises(ValueError, match=r"missing \(1\): \['rpn_head.weight"):
+        load(state, tmp_path, ours)
+    assert load(state, tmp_path, ours, ignore=['rpn_head']) == 1.0
+
+
+def test_a_cls_token_of_ours_does_not_count_as_theirs(tmp_path):
+    detection = dict(with_cls_token=False, out_type='featmap')
+    state, ours = state_of(**detection), build(PlainViT)
+    message = r"(?s)missing \(1\): \['cls_token'\].*ignore=\['cls_token'"
+    with pytest.raises(ValueError, match=message):
+        load(state, tmp_path, ours)
+    before = ours.cls_token.clone()
+    assert load(state, tmp_path, ours, ignore=['cls_token']) == 1.0
+    assert torch.equal(ours.cls_token, before)
+    assert torch.equal(ours.pos_embed[:, 1:], state['pos_embed'])
+
+
+NAME = 'layers.1.ffn.layers.1.weight'
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_no_numbers_are_refused(value, tmp_path):
+    state, ours = state_of(), build(PlainViT)
+    state[NAME][3, 4] = value
+    before = ours.ln1.bias.clone()
+    message = rf"NaN or infinity in weights \(1\): \['{NAME}'\]"
+    with pytest.raises(ValueError, match=f'file.pth: {message}'):
+        load(state, tmp_path, ours)
+    assert torch.equal(ours.ln1.bias, before)
+    assert load(state, tmp_path, ours, ignore=[NAME]) == 1.0
+    # of no consequence where it is not loaded
+    state = dict(state_of(), mask_token=torch.tensor([value]))
+    assert load(state, tmp_path, ours) == 1.0
+
+
+@pytest.mark.parametrize('dtype', ['int8', 'uint8', 'bool', 'float8_e4m3fn'])
+def test_quantised_weights_are_refused(dtype, tmp_path):
+    state = state_of()
+    state[NAME] = state[NAME].to(getattr(torch, dtype))
+    message = rf"quantised weights \(1\): \['{NAME} \(torch.{dtype}, here"
+    with pytest.raises(ValueError, match=f'file.pth: {message}'):
+        load(state, tmp_path, build(PlainViT))
 
 
 def test_a_batch_norm_needs_its_statistics(tmp_path):

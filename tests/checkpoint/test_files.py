@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from halvit_mm.checkpoint import (
+    header_model,
     load_weights,
+    model_types,
     read_header,
     read_state_dict,
     read_weights,
     save_weights,
 )
-from halvit_mm.checkpoint.model_types import ALLOWED_TYPES, check_model
 from halvit_mm.models import HaLViT
 from halvit_mm.weights import load_from_safetensors
 from tests.helpers import build, randomise
@@ -168,8 +169,36 @@ def test_the_models_of_the_configs_are_known():
     """A type that a new config uses goes into the list."""
     paths = list((ROOT / 'configs').glob('*.py'))
     assert len(paths) > 5
-    allowed = ALLOWED_TYPES | {'Pretrained'}  # is to be taken out
     for path in paths:
         cfg = Config.fromfile(path)
         if 'model' in cfg:
-            check_model(cfg.model.to_dict(), path, allowed)
+            found = header_model(cfg.model.to_dict(), path)
+            assert found['type'] == cfg.model.type
+            assert 'Pretrained' not in str(found)
+
+
+def test_a_model_for_a_header_has_no_files(monkeypatch):
+    said = []
+    monkeypatch.setattr(model_types, 'say', said.append)
+    init = dict(type='Pretrained', checkpoint='x.pth')
+    keep = [dict(type='Constant', layer='Conv2d')]
+    backbone = dict(type='CompressedBackbone', checkpoint='y.safetensors')
+    model = dict(
+        type='MaskRCNN',
+        backbone=dict(backbone, backbone=dict(type='HaLViT', init_cfg=init)),
+        neck=dict(type='FPN', init_cfg=keep, scales=(1, 2)),
+        init_cfg=[init],
+    )
+    assert header_model(model, Path('z.pth')) == dict(
+        type='MaskRCNN',
+        backbone=dict(
+            type='CompressedBackbone',
+            checkpoint=None,
+            backbone=dict(type='HaLViT', init_cfg=None),
+        ),
+        neck=dict(type='FPN', init_cfg=keep, scales=[1, 2]),
+        init_cfg=None,
+    )
+    assert not said
+    assert header_model(dict(type='os.system'), Path('z.pth')) is None
+    assert "no model: z.pth: model.type in its header is 'os.sy" in said[0]

@@ -94,7 +94,7 @@ class Ours(nn.Module):
 
 def mmpretrain(**options):
     """The host's own classifier."""
-    backbone = dict(arch=ARCH, img_size=32, patch_size=8, **options)
+    backbone = dict(arch=ARCH, img_size=32, patch_size=8) | options
     return ImageClassifier(
         dict(type='VisionTransformer', **backbone),
         head=dict(
@@ -174,6 +174,40 @@ def test_round_trip(source):
     back = from_ours(there, source)
     assert back.keys() == state.keys()
     assert all(torch.equal(back[k], v) for k, v in state.items())
+
+
+@pytest.mark.parametrize('target', KEY_MAPS)
+def test_marks_of_ours_go_nowhere_else(target, said):
+    """Models of other projects take the rest strictly."""
+    model = dict(mmpretrain=mmpretrain, timm=Timm, mae=Timm)[target]()
+    ours = randomise(Ours(img_size=(16, 64)))  # 2 x 8, as many as 4 x 4
+    state = ours.state_dict()
+    assert state['backbone.pos_embed_grid'].tolist() == [2, 8]
+    variant = {'backbone.variant': torch.zeros(32, dtype=torch.uint8)}
+    found = from_ours({**state, **variant}, target)
+    model.load_state_dict(found)
+    name = 'backbone.pos_embed' if target == 'mmpretrain' else 'pos_embed'
+    assert torch.equal(found[name], ours.backbone.pos_embed)
+    assert said == [
+        f'backbone.pos_embed_grid is dropped, for {target} has no such mark: '
+        'build the model for (2, 8) tokens',
+        f'backbone.variant is dropped, for {target} has no such mark',
+    ]
+
+
+def test_an_oblong_model_computes_the_same_in_mmpretrain(tmp_path, said):
+    ours = randomise(Ours(img_size=(16, 64))).eval()
+    here, there = tmp_path / 'ours.pth', tmp_path / 'host.pth'
+    torch.save(ours.state_dict(), here)
+    tool('model_converters/convert_keys', here, there, '--to', 'mmpretrain')
+    host = mmpretrain(img_size=(16, 64)).eval()
+    state = torch.load(there, weights_only=True)['state_dict']
+    host.load_state_dict(state)
+    image = torch.randn(2, 3, 16, 64)
+    assert_close(host(image), ours(image))
+    # the other way our names, marks among them, stay
+    kept = to_ours(ours.state_dict(), 'mmpretrain')
+    assert kept.keys() == ours.state_dict().keys()
 
 
 @pytest.mark.parametrize('source', KEY_MAPS)

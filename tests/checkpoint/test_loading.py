@@ -1,6 +1,8 @@
 """Checkpoints: counted, never executed, and refused where they do not fit."""
 
 import os
+import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -103,7 +105,7 @@ def test_a_partial_checkpoint_is_refused(path):
         load_weights(ours, path)
     message = str(info.value)
     assert path in message and 'HaLViT' in message
-    assert f'{share:.1%}' in message and 'at least 95%' in message
+    assert f'{share:.1%}' in message and 'at least 100%' in message
     num_missing = len(before) - len(state)
     assert f"missing ({num_missing}): ['layers.2.ln1.weight'" in message
     assert_close(ours.state_dict(), before, rtol=0, atol=0)
@@ -213,6 +215,50 @@ def test_a_file_cut_short_is_refused_by_name(share, suffix, tmp_path):
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=f'cut.{suffix}'):
         read_state_dict(str(path))
+
+
+TEXTS = {
+    'a page': (b'<!DOCTYPE html><html><body>404</body></html>', 'no checkpoi'),
+    'JSON': (b'{"error": "not found"}', r"begins with b'{\"error"),
+    'a word': (b'hello', "begins with b'hello': download it again"),
+    'a config': (b'model = dict()\n', 'of the file and not of a page'),
+    'a pointer': (
+        b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n',
+        'is a pointer of git-lfs, .* with git lfs pull',
+    ),
+    'nothing': (b'', r'damaged or cut short \(EOFError'),
+    'one byte': (b'\x80', 'damaged or cut short .*: write or download it'),
+    'other data': (b'\x80\x02garbage \x80\x81', 'damaged or cut short'),
+    'an operand': (b'\x80\x02i', r'short \(Unsupported operand 105'),
+    'an archive': (b'PK\x03\x04garbage', 'damaged or cut short'),
+}
+
+
+@pytest.mark.parametrize('what', TEXTS)
+def test_what_is_no_checkpoint_is_said_to_be_none(what, path):
+    content, message = TEXTS[what]
+    Path(path).write_bytes(content)
+    with pytest.raises(ValueError, match=f'(?s)checkpoint.pth .*{message}'):
+        read_state_dict(path)
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_no_bytes_end_in_another_error(path):
+    """Whatever torch makes of them, byte for byte."""
+    rng = random.Random(0)
+    for beginning in (b'\x80\x02', b'\x80', b''):
+        for byte in range(256):
+            rest = bytes(rng.randrange(256) for _ in range(20))
+            Path(path).write_bytes(beginning + bytes([byte]) + rest)
+            with pytest.raises(ValueError, match='checkpoint.pth'):
+                read_state_dict(path)
+
+
+def test_a_pointer_of_git_lfs_named_safetensors(tmp_path):
+    path = tmp_path / 'file.safetensors'
+    path.write_bytes(TEXTS['a pointer'][0])
+    with pytest.raises(ValueError, match='file.safetensors is a pointer of'):
+        read_state_dict(path)
 
 
 @pytest.mark.parametrize('is_list', [False, True])

@@ -42,6 +42,10 @@ ENTRIES = {
     ('teacher', 'student'): "took 'teacher' (EMA weights), not 'student'",
     ('state_dict', 'state_dict_ema'): "took 'state_dict' (online weights)",
     ('model', 'model_ema'): "took 'model' (online weights), not 'model_ema'",
+    ('model', 'ema'): "took 'model' (online weights), not 'ema' (EMA weights",
+    ('net', 'ema'): "took 'net' (online weights), not 'ema' (EMA weights",
+    ('params', 'params_ema'): "took 'params' (online weights), not 'params_e",
+    ('model', 'mine'): "took 'model' (online weights), not 'mine' (other",
     # mmengine's EMAHook has exchanged them
     ('state_dict', 'ema_state_dict'): "took 'state_dict' (EMA weights), not",
 }
@@ -55,8 +59,39 @@ def test_one_of_two_entries_is_taken_and_named(names, path, said):
     assert ENTRIES[names] in said[0]
     assert f'key={names[1]!r}' in said[0]
     assert equal(loaded(path, key=names[1]), other)
-    with pytest.raises(ValueError, match=r"has no entry 'ema', but \['"):
-        load_weights(build(PlainViT), path, key='ema')
+    with pytest.raises(ValueError, match=r"has no entry 'best', but \['"):
+        load_weights(build(PlainViT), path, key='best')
+
+
+NAMES = ('net', 'network', 'params', 'weights', 'ema', 'model_state_dict')
+
+
+@pytest.mark.parametrize('name', [*NAMES, 'any_other'])
+def test_an_entry_of_another_name_is_taken_and_named(name, path, said):
+    state, _ = pair()
+    optimizer = dict(state={0: dict(exp_avg=torch.ones(1))}, param_groups=[])
+    torch.save({'epoch': 3, name: state, 'optimizer': optimizer}, path)
+    assert equal(loaded(path), state)
+    (line,) = [line for line in said if 'took' in line]
+    assert f"file.pth: took '{name}' (" in line
+
+
+def test_a_choice_between_unknown_entries_is_asked_for(path):
+    one, other = pair()
+    torch.save(dict(generator=one, critic=other, epoch=3), path)
+    message = r"in \['generator', 'critic'\]: name one .* with key="
+    with pytest.raises(ValueError, match=message):
+        read_state_dict(path)
+    assert equal(loaded(path, key='critic'), other)
+
+
+def test_entries_inside_an_entry(path, said):
+    one, other = pair()
+    inner = dict(model=one, ema=dict(module=other))
+    torch.save(dict(state_dict=inner, model=dict(type='ViT')), path)
+    assert equal(loaded(path), one)
+    assert "took 'model' (online weights), not 'ema'" in said[0]
+    assert equal(loaded(path, key='ema'), other)
 
 
 def test_the_averaged_model_of_mmengine(path):
@@ -185,7 +220,9 @@ def test_an_address_is_left_to_the_host(path, monkeypatch):
         read_state_dict('https://localhost/x.safetensors')
 
 
-@pytest.mark.parametrize('error', [URLError('no network'), KeyError('x')])
+@pytest.mark.parametrize(
+    'error', [URLError('no network'), KeyError('x'), IndexError('x')]
+)
 def test_an_address_that_cannot_be_fetched(error, monkeypatch):
     def fetch(*args, **kwargs):
         raise error

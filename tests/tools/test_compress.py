@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch.testing import assert_close
 
 from halvit_mm.apis import load_config, training
@@ -20,6 +21,7 @@ from halvit_mm.apis.compress import (
 )
 from halvit_mm.apis.compress import compress as compress_backbone
 from halvit_mm.apis.model_info import build_model, count_parameters
+from halvit_mm.checkpoint import load_weights, read_header
 from halvit_mm.compression import (
     FiPSConfig,
     convert,
@@ -110,6 +112,15 @@ def test_what_it_writes(compressed, setting):
     assert picture is not None and picture.std() > 5
     names = read_compressed(out / 'compressed.safetensors').state_dict
     assert 'backbone.inner.shared_bases.group0.weight' in names
+
+
+def test_the_file_says_of_which_model_it_is(compressed):
+    path = compressed[0] / 'compressed.safetensors'
+    model = read_header(path)['model']
+    assert model['backbone']['checkpoint'] is None
+    model['backbone']['checkpoint'] = str(path)
+    rebuilt = MODELS.build(dict(model, _scope_='mmpretrain'))
+    assert load_weights(rebuilt, str(path)) == 1.0
 
 
 def test_it_is_evaluated_and_trained_as_any_other(compressed, setting):

@@ -14,7 +14,7 @@ from pathlib import Path
 from halvit_mm.checkpoint import (
     KEY_MAPS,
     from_ours,
-    read_state_dict,
+    read_weights,
     save_weights,
     to_ours,
 )
@@ -36,12 +36,13 @@ def parse_args():
 def main():
     args = parse_args()
     try:
-        state = read_state_dict(args.source)
+        state, header = read_weights(args.source)
         if args.origin:
             state = to_ours(state, args.origin)
         else:
             state = from_ours(state, args.to)
-        save_weights(Path(args.target), state)
+        kept = {k: (header or {}).get(k) for k in ('classes', 'palette')}
+        save_weights(Path(args.target), state, **kept)
     except (OSError, ValueError) as error:
         sys.exit(f'{error}')
     print(f'{args.target}: {len(state)} weights')

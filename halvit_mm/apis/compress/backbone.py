@@ -109,6 +109,7 @@ def compress(
     plan: Plan = lambda compression, plans: None,
     report: Callable[[Progress], None] = lambda progress: None,
     meta: Optional[dict] = None,
+    model_cfg: Optional[dict] = None,
 ) -> CompressionResult:
     """Compress the backbone of a model and write the file.
 
@@ -125,6 +126,7 @@ def compress(
         plan: Called with the compression and what each pass will take.
         report: Called after every step.
         meta: Kept in the file; ``meta`` of a checkpoint.
+        model_cfg: The same; config of the compressed model.
 
     Returns:
         What it gave.
@@ -148,6 +150,7 @@ def compress(
         [s.with_prefix(_PREFIX) for s in compression.structures],
         out / 'compressed.safetensors',
         meta,
+        model_cfg,
     )
     return CompressionResult(
         compression,

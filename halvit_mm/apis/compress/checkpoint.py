@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import nn
 
-from ...checkpoint import load_weights, read_state_dict
+from ...checkpoint import header_model, load_weights, read_state_dict
 from ...compression import (
     FiPSConfig,
     Progress,
@@ -61,8 +61,18 @@ def compress_checkpoint(
         cfg, model, config.num_batches, config.batch_size, config.seed
     )
     out.mkdir(parents=True, exist_ok=True)
-    meta = dataset_meta(cfg)
-    result = compress(model, compression, batches, out, plan, report, meta)
+    # The file is found wherever the folder is moved to.
+    beside = compressed_config(cfg, Path('{{ fileDirname }}'))
+    result = compress(
+        model,
+        compression,
+        batches,
+        out,
+        plan,
+        report,
+        dataset_meta(cfg),
+        header_model(beside.model.to_dict(), out / 'compressed.safetensors'),
+    )
     rows = write_report(result, out, Path(cfg.filename).stem)
     draw_compression(
         [row['unit'] for row in rows],
@@ -71,8 +81,6 @@ def compress_checkpoint(
         [error.after for error in result.errors],
         str(out / 'report.png'),
     )
-    # The file is found wherever the folder is moved to.
-    beside = compressed_config(cfg, Path('{{ fileDirname }}'))
     beside.dump(str(out / 'config.py'))
     return result
 

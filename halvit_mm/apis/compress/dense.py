@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from ...checkpoint import load_weights, save_weights
+from ...checkpoint import header_model, load_weights, save_weights
 from ...compression import convert
 from ...models import CompressedBackbone
 from ..model_info import build_model
@@ -57,10 +57,13 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
     """
     state_dict = dense_model(cfg, checkpoint).state_dict()
     classes = dataset_meta(cfg).get('dataset_meta') or {}
+    model = cfg.model.to_dict()
+    model['backbone'] = model['backbone']['backbone']
     save_weights(
         out,
         state_dict,
         classes=classes.get('classes'),
         palette=classes.get('palette'),
+        model=header_model(model, out),
     )
     return len(state_dict)

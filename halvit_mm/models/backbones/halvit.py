@@ -98,19 +98,22 @@ class HaLViT(PlainViT):
         self._variant = getattr(ffns[0], 'variant', 'none') if ffns else 'none'
         self.register_buffer('variant', _to_buffer(self._variant))
 
-    def adapt_state_dict(self, state_dict: dict, prefix: str = '') -> None:
+    def adapt_state_dict(
+        self, state_dict: dict, prefix: str = '', own: bool = False
+    ) -> None:
         """Fit a checkpoint of a ViT and check its tying, in place.
 
         Args:
             state_dict: Of a ViT; changed. Without a mark of its tying it is
                 taken for one of this model, which is said.
             prefix: What this backbone's keys start with.
+            own: As for :class:`PlainViT`.
 
         Raises:
             ValueError: As for :class:`PlainViT`, and if the checkpoint is of
                 another tying.
         """
-        super().adapt_state_dict(state_dict, prefix)
+        super().adapt_state_dict(state_dict, prefix, own)
         key, here = f'{prefix}variant', self._variant
         if key in state_dict:
             there = _to_text(state_dict[key])

@@ -2,7 +2,8 @@
 
 A state dict holds them as (1, extra + H * W, D): what belongs to the cls
 token, then the grid in the order of rows. Their number does not always tell
-the grid, so a backbone of 7 x 28 tokens marks its own with a small buffer.
+the grid, so a backbone of 7 x 28 tokens marks its own with a small buffer. A
+square one does without: its state dict is that of mmpretrain's ViT.
 """
 
 import math
@@ -30,21 +31,23 @@ class PositionEmbeddings(nn.Module):
     """
 
     def mark_grid(self) -> None:
-        """Store the grid where a square one has as many tokens.
+        """Store the grid where it is not square.
 
         The buffer ``pos_embed_grid``, (2,), is what tells a checkpoint of
-        7 x 28 tokens from one of 14 x 14.
+        7 x 28 tokens from one of 28 x 7 or 14 x 14.
         """
         height, width = self.patch_resolution
-        if height != width and _is_square(height * width):
+        if height != width:
             grid = torch.tensor([height, width])
             self.register_buffer('pos_embed_grid', grid)
 
     def _prepare_pos_embed(self, state_dict, prefix, *args, **kwargs) -> None:
         # The hook that the base class registers for load_state_dict.
-        self.adapt_state_dict(state_dict, prefix)
+        self.adapt_state_dict(state_dict, prefix, own=True)
 
-    def adapt_state_dict(self, state_dict: dict, prefix: str = '') -> None:
+    def adapt_state_dict(
+        self, state_dict: dict, prefix: str = '', own: bool = False
+    ) -> None:
         """Fit cls token and position embeddings of a checkpoint, in place.
 
         A cls token that this model lacks is dropped; one that the checkpoint
@@ -55,6 +58,7 @@ class PositionEmbeddings(nn.Module):
             state_dict: Of a ViT; changed. Embeddings of another width are
                 left as they are.
             prefix: What this backbone's keys start with.
+            own: Whether it is said to be of this very model, as in resuming.
 
         Raises:
             ValueError: If the checkpoint's grid cannot be told.
@@ -74,16 +78,17 @@ class PositionEmbeddings(nn.Module):
             _log('there is no cls token: it keeps its present value')
             state_dict[cls_key] = self.cls_token.detach().clone()
             extra = self.pos_embed.detach()[:, :1].to(source)
-        own = tuple(self.patch_resolution)
+        here = tuple(self.patch_resolution)
         given = state_dict.pop(mark, None)
         given = None if given is None else tuple(given.tolist())
-        shape = source_grid(grid.shape[1], own, given)
-        if shape != own:
-            _log(f'position embeddings: {shape} -> {own}')
-            grid = resize_pos_embed(grid, shape, own, self.interpolate_mode, 0)
+        there = source_grid(grid.shape[1], here, given, own)
+        if there != here:
+            _log(f'position embeddings: {there} -> {here}')
+            mode = self.interpolate_mode
+            grid = resize_pos_embed(grid, there, here, mode, 0)
         state_dict[key] = torch.cat((extra, grid), dim=1)
         if hasattr(self, 'pos_embed_grid'):
-            state_dict[mark] = torch.tensor(own)
+            state_dict[mark] = torch.tensor(here)
 
     def pos_embed_for(self, hw: Grid) -> Tensor:
         """Interpolate the position embeddings for a forward pass.
@@ -115,21 +120,26 @@ class PositionEmbeddings(nn.Module):
 
 
 def source_grid(
-    num_tokens: int, own: Grid, given: Optional[Grid] = None
+    num_tokens: int,
+    here: Grid,
+    given: Optional[Grid] = None,
+    own: bool = False,
 ) -> Grid:
     """Find out which grid a checkpoint's position embeddings have.
 
     Args:
         num_tokens: Number of embeddings, without a cls token's.
-        own: Height and width, in tokens, of the model that loads them.
+        here: Height and width, in tokens, of the model that loads them.
         given: What the checkpoint or the user says, if anything.
+        own: Whether the checkpoint is said to be of this very model; nothing
+            but another number of tokens speaks against ``here`` then.
 
     Returns:
-        ``given``, or the square grid of so many tokens, or ``own``.
+        ``given``, or the square grid of so many tokens, or ``here``.
 
     Raises:
         ValueError: If ``given`` has another number of tokens, or if nothing
-            is given and neither a square nor ``own`` has so many.
+            is given and neither a square nor ``here`` has so many.
     """
     if given is not None:
         if math.prod(given) != num_tokens:
@@ -138,29 +148,32 @@ def source_grid(
                 f'those of the grid {given} that is said to be its own'
             )
         return given
-    if _is_square(num_tokens):
-        side = math.isqrt(num_tokens)
-        if own != (side, side) and math.prod(own) == num_tokens:
-            _log(
-                f'{num_tokens} position embeddings may be of {side} x {side} '
-                f'or, as here, {own[0]} x {own[1]} tokens: the square grid is '
-                f'assumed; source_grid={own} in init_cfg takes them as they '
-                'are'
-            )
-        return side, side
-    if math.prod(own) != num_tokens:
+    side = math.isqrt(num_tokens)
+    is_square, fits = side**2 == num_tokens, math.prod(here) == num_tokens
+    if not is_square and not fits:
         raise ValueError(
             f'the checkpoint has {num_tokens} position embeddings: no square '
-            f'grid, nor {own[0]} x {own[1]} as here. Say which with '
+            f'grid, nor {here[0]} x {here[1]} as here. Say which with '
             'source_grid=(height, width) in init_cfg, or build the backbone '
             'with the img_size of the checkpoint; the forward pass '
             'interpolates to any other size'
         )
-    return own
-
-
-def _is_square(number: int) -> bool:
-    return math.isqrt(number) ** 2 == number
+    if here == (side, side):
+        return here
+    if fits and (own or not is_square):
+        _log(
+            f'{num_tokens} position embeddings that do not tell their grid '
+            f'are taken as they are, for {here[0]} x {here[1]} tokens; in '
+            'init_cfg, source_grid=(height, width) says another one'
+        )
+        return here
+    if fits:
+        _log(
+            f'{num_tokens} position embeddings may be of {side} x {side} or, '
+            f'as here, {here[0]} x {here[1]} tokens: the square grid is '
+            f'assumed; source_grid={here} in init_cfg takes them as they are'
+        )
+    return side, side
 
 
 def _log(message: str) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.runner import load_checkpoint
+from mmpretrain.models import VisionTransformer
 from torch import nn
 from torch.testing import assert_close
 
@@ -83,6 +84,7 @@ def test_load_keeps_the_models_precision():
 def test_a_grid_that_cannot_be_told():
     # 20 x 12 = 240 embeddings: neither square nor 14 x 14
     state = vit(HaLViT, img_size=(320, 192), patch_size=16).state_dict()
+    del state['pos_embed_grid']  # as foreign files are
     with pytest.raises(ValueError, match='has 240 .* nor 14 x 14'):
         vit(HaLViT, **IMAGENET).load_state_dict(state)
 
@@ -145,10 +147,50 @@ def test_a_checkpoint_of_ours_tells_its_grid(cls, said, tmp_path):
     assert_close(square.pos_embed[:, 1:].detach(), expected)
 
 
-@pytest.mark.parametrize('img_size', [224, (320, 192), (32, 64)])
-def test_other_grids_need_no_mark(img_size):
-    state = vit(HaLViT, img_size=img_size, patch_size=16).state_dict()
-    assert 'pos_embed_grid' not in state
+@pytest.mark.parametrize('cls', CLASSES)
+def test_a_transposed_grid_is_interpolated(cls, said, tmp_path):
+    theirs, path = vit(cls, img_size=(32, 64)), str(tmp_path / 'ours.pth')
+    torch.save(theirs.state_dict(), path)
+    learnt = theirs.pos_embed.detach()[:, 1:]
+    expected = resized(learnt, (4, 8), (8, 4))
+    for load in (load_weights, load_checkpoint):
+        ours = vit(cls, img_size=(64, 32))
+        load(ours, path)
+        assert_close(ours.pos_embed[:, 1:].detach(), expected)
+        assert said == ['position embeddings: (4, 8) -> (8, 4)']
+        said.clear()
+        assert ours.pos_embed_grid.tolist() == [8, 4]
+
+
+@pytest.mark.parametrize('img_size', [(56, 224), (8, 128), (32, 64)])
+@pytest.mark.parametrize('cls', CLASSES)
+def test_an_older_checkpoint_without_a_mark_is_resumed(
+    cls, img_size, said, tmp_path
+):
+    """Grids of 7 x 28, 1 x 16 and 4 x 8; two have a square's number."""
+    theirs, path = vit(cls, img_size=img_size), str(tmp_path / 'old.pth')
+    state = nn.ModuleDict(dict(backbone=theirs)).state_dict()
+    del state['backbone.pos_embed_grid']
+    torch.save(dict(state_dict=state), path)
+    for load in (
+        lambda model: model.load_state_dict(state),
+        lambda model: load_checkpoint(model, path, strict=True),
+        lambda model: load_weights(model, path),  # as tools/test.py
+    ):
+        ours = vit(cls, img_size=img_size)
+        load(nn.ModuleDict(dict(backbone=ours)))
+        assert torch.equal(ours.pos_embed, theirs.pos_embed)
+        (line,) = said
+        assert 'do not tell their grid are taken as they are' in line
+        said.clear()
+        grid = [img_size[0] // 8, img_size[1] // 8]
+        assert ours.pos_embed_grid.tolist() == grid
+
+
+def test_a_square_grid_has_mmpretrains_state_dict():
+    ours, host = vit(PlainViT), vit(VisionTransformer)
+    host.load_state_dict(ours.state_dict())
+    assert torch.equal(host.pos_embed, ours.pos_embed)
 
 
 @pytest.mark.parametrize('with_cls_token', [True, False])
