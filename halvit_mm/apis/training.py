@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Dict, Optional
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from ..checkpoint import load_weights
 from ..compression import convert, is_compressed_file
+from ..engine import AgreementHook
 from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
 
@@ -35,9 +36,13 @@ def build_runner(cfg: Config) -> Runner:
     if cfg.launcher == 'pytorch' and not has_gpu and not dist.is_initialized():
         # mmengine's launcher asks for a GPU before it starts any backend.
         dist.init_process_group('gloo')
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    # Weights to start from are loaded by our loader, before the first step.
+    start = None if cfg.get('resume') else cfg.get('load_from')
+    cfg.load_from = cfg.load_from if cfg.get('resume') else None
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    runner = build(cfg)
+    runner.register_hook(AgreementHook(load_from=start))
+    return runner
 
 
 def train(cfg: Config) -> Runner:
@@ -92,7 +97,9 @@ def test(
             f'the config is not of a compressed model, as {checkpoint} is to '
             'be: take the config.py beside the compressed file'
         )
-    load_weights(model, checkpoint, min_coverage=1.0)
+    dataset = runner.test_loop.dataloader.dataset
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    load_weights(model, checkpoint, classes=classes)
     if execution:
         convert(backbone.inner, execution)
     if amp:
@@ -102,23 +109,24 @@ def test(
         runner.model.test_step = autocast()(runner.model.test_step)
     metrics = runner.test()
     if is_coco and not evaluator.get('format_only'):
-        classes = runner.test_dataloader.dataset.metainfo['classes']
-        _report_coco(cfg, evaluator, classes)
+        _report_coco(cfg, evaluator, dataset)
     return metrics
 
 
 @master_only
-def _report_coco(cfg: Config, evaluator, classes: Sequence[str]) -> None:
+def _report_coco(cfg: Config, evaluator, dataset) -> None:
     kinds = evaluator.get('metric', 'bbox')
     rcnn = cfg.model.get('test_cfg', {}).get('rcnn', {})
     max_dets = rcnn.get('max_per_img', 100)
+    images = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
     summary = {
         kind: coco_summary(
             evaluator.ann_file,
             f'{evaluator.outfile_prefix}.{kind}.json',
             kind,
             max_dets,
-            classes,
+            dataset.metainfo['classes'],
+            images,
         )
         for kind in ([kinds] if isinstance(kinds, str) else kinds)
         if kind in ('bbox', 'segm')

@@ -1,5 +1,6 @@
 """Checkpoints in and out, for any ``nn.Module``."""
 
+from .classes import describe_classes, read_classes
 from .files import atomic_write, read_header, save_weights
 from .header import host_meta
 from .key_maps import KEY_MAPS, from_ours, to_ours
@@ -10,10 +11,12 @@ from .reading import read_state_dict, read_weights
 __all__ = [
     'KEY_MAPS',
     'atomic_write',
+    'describe_classes',
     'from_ours',
     'header_model',
     'host_meta',
     'load_weights',
+    'read_classes',
     'read_header',
     'read_state_dict',
     'read_weights',

@@ -12,6 +12,7 @@ from typing import Dict, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from .classes import CLASS_LAYERS, describe_classes
 from .coverage import Comparison, check_values, compare, likely_prefixes
 from .key_maps import to_ours
 from .log import say
@@ -31,6 +32,8 @@ def load_weights(
     key: Optional[str] = None,
     source_grid: Optional[Tuple[int, int]] = None,
     map_location: Optional[str] = None,
+    classes: Optional[Sequence[str]] = None,
+    new_classes: bool = False,
 ) -> float:
     """Load the weights of a file into a model or a part of one.
 
@@ -56,6 +59,10 @@ def load_weights(
             embeddings, where their number does not tell.
         map_location: Device to read to; weights are copied to the module's
             own device in any case.
+        classes: Names of the classes that the module is for; a file of others
+            is refused.
+        new_classes: Whether it is accepted, without the layers that have an
+            output for each class, which is said.
 
     Returns:
         The share of the module's bytes that was loaded, 0 to 1.
@@ -66,7 +73,18 @@ def load_weights(
             weights that are quantised or no numbers, or does not fit the
             module; the message names the differences.
     """
-    found = read_weights(path, key, map_location).state_dict
+    found, _, their_classes = read_weights(path, key, map_location)
+    if classes and their_classes:
+        names = (f'the checkpoint {path}', 'the data set')
+        differ = describe_classes(their_classes, classes, names)
+        if differ and not new_classes:
+            raise ValueError(
+                f'{differ}. With `--cfg-options classes=auto` a test takes '
+                'those of the checkpoint'
+            )
+        if differ:
+            say(f'layers for each class are not loaded: {differ}')
+            ignore = (*ignore, CLASS_LAYERS)
     if origin is not None:
         found = to_ours(found, origin)
     found = {

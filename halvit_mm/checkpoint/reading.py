@@ -1,10 +1,11 @@
 """Weights out of a file, whatever its author has wrapped around them."""
 
 import re
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from torch import Tensor
 
+from .classes import classes_of
 from .files import load_content
 from .header import HEADER_KEY, Header
 from .log import say
@@ -32,10 +33,17 @@ _WRAPPERS = re.compile(
 
 
 class Weights(NamedTuple):
-    """What was read: name -> tensor, and the header of a file of ours."""
+    """What was read of a file.
+
+    Attributes:
+        state_dict: Name -> tensor.
+        header: Of a file of ours.
+        classes: Names of the classes that its model is for, if it tells.
+    """
 
     state_dict: StateDict
     header: Optional[Header]
+    classes: Optional[Tuple[str, ...]]
 
 
 def read_weights(
@@ -67,6 +75,7 @@ def read_weights(
         content = _fetch(path, device)
     else:
         content, header = load_content(path, device)
+    classes = classes_of(content, header)
     content = _entry_of(content, key, path)
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds no weights but {type(content)}')
@@ -78,7 +87,7 @@ def read_weights(
         say(f'{path}: no tensors, left out ({len(others)}): {others[:5]}')
     if header is not None and header['format'] == 'fips':
         tensors = unpack(tensors, header.get('shapes') or {})
-    return Weights(_without_wrappers(tensors, path), header)
+    return Weights(_without_wrappers(tensors, path), header, classes)
 
 
 def read_state_dict(path: str) -> StateDict:

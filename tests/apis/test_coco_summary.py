@@ -95,7 +95,7 @@ def files(tmp_path_factory):
     assert sum(a['iscrowd'] for a in annotations) > 1
     truth = dict(
         images=[
-            dict(id=i, width=SIZE, height=SIZE)
+            dict(id=i, file_name=f'{i}.png', width=SIZE, height=SIZE)
             for i in range(1, NUM_IMAGES + 1)
         ],
         annotations=annotations,
@@ -141,7 +141,6 @@ def evaluator(request, monkeypatch):
     """Both of what the summary may run on; the extra may be missing."""
     pytest.importorskip(request.param)
     if request.param == 'pycocotools':
-        monkeypatch.setitem(summarize.__globals__, 'COCO', COCO)
         monkeypatch.setitem(summarize.__globals__, 'COCOeval', COCOeval)
     else:
         name = summarize.__globals__['COCOeval'].__module__

@@ -79,7 +79,10 @@ def models(monkeypatch):
     def build_runner(cfg):
         assert cfg.load_from is None  # nothing else loads
         found.append(build_model(cfg))
-        return SimpleNamespace(model=found[-1], test=lambda: {})
+        loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=None))
+        return SimpleNamespace(
+            model=found[-1], test=lambda: {}, test_loop=loop
+        )
 
     monkeypatch.setattr(training, 'build_runner', build_runner)
     return found

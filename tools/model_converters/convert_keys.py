@@ -36,13 +36,15 @@ def parse_args():
 def main():
     args = parse_args()
     try:
-        state, header = read_weights(args.source)
+        state, header, classes = read_weights(args.source)
         if args.origin:
             state = to_ours(state, args.origin)
         else:
             state = from_ours(state, args.to)
-        kept = {k: (header or {}).get(k) for k in ('classes', 'palette')}
-        save_weights(Path(args.target), state, **kept)
+        palette = (header or {}).get('palette')
+        save_weights(
+            Path(args.target), state, classes=classes, palette=palette
+        )
     except (OSError, ValueError) as error:
         sys.exit(f'{error}')
     print(f'{args.target}: {len(state)} weights')

@@ -32,3 +32,5 @@ val_dataloader = dict(
     dataset=dict(type='halvit_mm.CocoDataset', pipeline=test_pipeline)
 )
 test_dataloader = val_dataloader
+val_evaluator = dict(type='halvit_mm.CocoMetric')
+test_evaluator = val_evaluator

@@ -1,0 +1,123 @@
+"""Data, evaluator, model and checkpoint agree before the first step."""
+
+import logging
+from typing import Any, Optional, Sequence
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+
+from ..checkpoint import describe_classes, load_weights
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class AgreementHook(Hook):
+    """Refuses a run whose parts are of different data.
+
+    A wrong number of classes ends in an error of indices or in none, and
+    other class names or annotations in a wrong score.
+
+    Args:
+        load_from: Checkpoint to start from, by the one loader of this
+            package; layers for each class are left out if the classes differ.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, load_from: Optional[str] = None) -> None:
+        self.load_from = load_from
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Compare the classes of a checkpoint that is resumed.
+
+        Raises:
+            ValueError: If they are not those of the training data.
+        """
+        meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
+        there = meta.get('classes')
+        here = _classes_of(runner.train_loop)
+        if there and here:
+            names = ('the checkpoint', 'the training data')
+            if differ := describe_classes(there, here, names):
+                raise ValueError(
+                    f'the training cannot be resumed: {differ}; start from '
+                    'its weights with --cfg-options load_from=CHECKPOINT'
+                )
+
+    def before_train(self, runner: Any) -> None:
+        """Check all parts of the training, and load what it starts from.
+
+        Raises:
+            ValueError: If the parts differ.
+        """
+        model = _unwrapped(runner.model)
+        classes = _classes_of(runner.train_loop)
+        _check_heads(model, classes)
+        if runner.val_loop is not None:
+            _check_evaluation(runner.val_loop, classes)
+        if self.load_from is not None:
+            load_weights(
+                model, self.load_from, classes=classes, new_classes=True
+            )
+
+    def before_test(self, runner: Any) -> None:
+        """Check all parts of a test.
+
+        Raises:
+            ValueError: If the parts differ.
+        """
+        classes = _classes_of(runner.test_loop)
+        _check_heads(_unwrapped(runner.model), classes)
+        _check_evaluation(runner.test_loop, classes)
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _classes_of(loop: Any) -> Optional[Sequence[str]]:
+    meta = getattr(loop.dataloader.dataset, 'metainfo', None) or {}
+    classes = meta.get('classes')
+    return classes if isinstance(classes, (list, tuple)) else None
+
+
+def _check_heads(model: Any, classes: Optional[Sequence[str]]) -> None:
+    """Compare ``num_classes`` of each head with the classes of the data."""
+    if classes is None:
+        return
+    for name, module in model.named_modules():
+        count = getattr(module, 'num_classes', None)
+        # proposals have no classes
+        if 'rpn' in name or not name.endswith('head') or count is None:
+            continue
+        if count != len(classes):
+            raise ValueError(
+                f'model.{name}.num_classes={count}, but the data set has '
+                f'{len(classes)} classes: {list(classes[:9])}. With '
+                '`--cfg-options classes=auto` both follow the annotations'
+            )
+
+
+def _check_evaluation(loop: Any, classes: Optional[Sequence[str]]) -> None:
+    """Compare the data set of an evaluation with training and evaluator."""
+    dataset = loop.dataloader.dataset
+    here = _classes_of(loop)
+    if here and classes:
+        names = ('the data set of the evaluation', 'that of the training')
+        if differ := describe_classes(here, classes, names):
+            raise ValueError(
+                f'{differ}. Set metainfo.classes of both alike; they may '
+                'stand in any order in the annotation files'
+            )
+    evaluator = getattr(loop, 'evaluator', None)
+    for metric in getattr(evaluator, 'metrics', []):
+        if hasattr(metric, 'check_dataset'):
+            metric.check_dataset(dataset)
+        elif type(metric).__name__ in ('CocoMetric', 'FasterCocoMetric'):
+            print_log(
+                f'the evaluator {type(metric).__name__} of the host reads its '
+                "annotations unchecked: set type='halvit_mm.CocoMetric'",
+                logger='current',
+                level=logging.WARNING,
+            )

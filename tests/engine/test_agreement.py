@@ -1,0 +1,129 @@
+"""Parts of a run that do not fit are refused before its first step."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from halvit_mm.checkpoint import load_weights, save_weights
+from halvit_mm.engine import AgreementHook
+
+CATS, DOGS = ('cat', 'lynx'), ('dog', 'wolf')
+
+
+class Head(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+        self.fc_cls = nn.Linear(4, num_classes + 1)
+        self.shared = nn.Linear(4, 4)
+
+
+class Detector(nn.Module):
+    def __init__(self, num_classes=2):
+        super().__init__()
+        self.rpn_head = Head(1)
+        self.bbox_head = Head(num_classes)
+
+
+def loop(classes, *metrics, **kwargs):
+    dataset = SimpleNamespace(metainfo=dict(classes=classes), **kwargs)
+    return SimpleNamespace(
+        dataloader=SimpleNamespace(dataset=dataset),
+        evaluator=SimpleNamespace(metrics=metrics),
+    )
+
+
+def runner(train=CATS, val=None, model=None):
+    return SimpleNamespace(
+        model=model or Detector(),
+        train_loop=loop(train),
+        val_loop=val and loop(val),
+        test_loop=loop(train),
+    )
+
+
+def test_parts_that_fit():
+    hook = AgreementHook()
+    hook.before_train(runner(val=CATS))
+    hook.before_test(runner())
+    hook.after_load_checkpoint(runner(), {})
+    meta = dict(dataset_meta=dict(classes=list(CATS)))
+    hook.after_load_checkpoint(runner(), dict(meta=meta))
+
+
+@pytest.mark.parametrize('name', ['before_train', 'before_test'])
+def test_another_number_of_classes(name):
+    hook, other = AgreementHook(), runner(model=Detector(80))
+    message = r'model.bbox_head.num_classes=80, but the data set has 2 .*auto'
+    with pytest.raises(ValueError, match=message):
+        getattr(hook, name)(other)
+
+
+@pytest.mark.parametrize(
+    ('classes', 'message'),
+    [
+        (DOGS, 'evaluation has 2 classes: dog, wolf; that of the training'),
+        (CATS[::-1], 'the same classes in another order'),
+    ],
+)
+def test_other_classes_in_evaluation(classes, message):
+    with pytest.raises(ValueError, match=message):
+        AgreementHook().before_train(runner(val=classes))
+
+
+def test_the_metric_sees_the_data_set():
+    seen = []
+    metric = SimpleNamespace(check_dataset=seen.append)
+    other = runner()
+    other.val_loop = loop(CATS, metric)
+    AgreementHook().before_train(other)
+    assert seen == [other.val_loop.dataloader.dataset]
+
+
+def test_resuming_with_other_classes():
+    meta = dict(dataset_meta=dict(classes=DOGS))
+    message = 'cannot be resumed: the checkpoint has 2 classes: dog, wolf'
+    with pytest.raises(ValueError, match=message):
+        AgreementHook().after_load_checkpoint(runner(), dict(meta=meta))
+
+
+@pytest.fixture
+def weights(tmp_path):
+    model = Detector()
+    path = tmp_path / 'dogs.safetensors'
+    save_weights(path, model.state_dict(), classes=DOGS)
+    return model, path
+
+
+def same(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return {k for k in a if torch.equal(a[k], b[k])}
+
+
+@pytest.mark.parametrize('count', [2, 5])
+def test_starting_from_other_classes(weights, count):
+    there, path = weights
+    model = Detector(count)
+    before = model.bbox_head.fc_cls.weight.clone()
+    classes = [f'c{i}' for i in range(count)]
+    hook = AgreementHook(load_from=path)
+    hook.before_train(runner(classes, model=model))
+    kept = {name for name in there.state_dict() if 'fc_cls' not in name}
+    assert kept <= same(there, model)
+    assert torch.equal(model.bbox_head.fc_cls.weight, before)
+
+
+def test_starting_from_the_same_classes(weights):
+    there, path = weights
+    model = Detector()
+    AgreementHook(load_from=path).before_train(runner(DOGS, model=model))
+    assert same(there, model) == set(there.state_dict())
+
+
+def test_testing_other_classes(weights):
+    _, path = weights
+    message = 'dogs.safetensors has 2 classes: dog, wolf; the data set has 2'
+    with pytest.raises(ValueError, match=message):
+        load_weights(Detector(), path, classes=CATS)
