@@ -149,7 +149,9 @@ def _check_owner(name: str, pattern: str, owner: Dict[str, str]) -> None:
 
 def _borrowed(name: str, module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
     """Modules that a module uses, but that are registered in another one."""
-    for key, value in vars(module).items():
+    names = getattr(module, 'borrowed', ())
+    found = {**vars(module), **{key: getattr(module, key) for key in names}}
+    for key, value in found.items():
         if isinstance(value, nn.Module):
             yield f'{name}.{key}' if name else key, value
 

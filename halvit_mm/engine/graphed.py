@@ -59,7 +59,7 @@ class GraphedForward:
       ``load_state_dict``).
     * Packed copies (:func:`halvit_mm.models.pack_weights`) that are made or
       dropped, of whatever model, let all graphs be recorded anew.
-      ``train()``, ``load_state_dict()`` and moves drop them.
+      ``train()``, ``eval()``, ``load_state_dict()`` and moves drop them.
     * Tensors that are replaced (``module.to()``, ``p.data = ...``) are not
       seen, nor are another choice of operators or changed hooks:
       :meth:`reset`.

@@ -6,7 +6,7 @@ from torch import nn
 
 from halvit_mm.compression import FiPSConfig, find_groups, prepare
 from halvit_mm.models import SharedHaLViT
-from halvit_mm.models.layers import TiedLinear
+from halvit_mm.models.layers import TiedLinear, share
 from tests.helpers import build
 
 from .models import GROUPS, HIDDEN, Block, D, Net
@@ -74,7 +74,7 @@ class Tied(nn.Module):
     def __init__(self):
         super().__init__()
         self.a, self.b = TiedLinear(4, 8), TiedLinear(4, 8)
-        self.b.share_matrix(self.a)
+        share(self.b, self.a, 'weight')
 
 
 class Infinite(nn.Module):

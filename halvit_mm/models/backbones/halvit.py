@@ -61,8 +61,9 @@ class HaLViT(PlainViT):
             a hidden unit reads one row and writes another.
 
     Raises:
-        ValueError: As for :class:`PlainViT`, for an unknown gain, and for
-            signs of an odd number of units.
+        ValueError: As for :class:`PlainViT`, for an unknown gain, for signs
+            of an odd number of units, and for ``layer_cfgs`` that choose
+            another tying.
     """
 
     layer_cls = TiedEncoderLayer
@@ -87,12 +88,18 @@ class HaLViT(PlainViT):
         ffn_cls, shifted_cls, _ = _TYINGS[gain]
         if hidden_shift:
             ffn_cls = partial(shifted_cls, hidden_shift=hidden_shift)
-        layer_cfgs = dict(
+        tying = dict(
             ffn_cls=ffn_cls,
             attn_cls=_TYINGS[gain if out_gain is None else out_gain][2],
-            **(kwargs.pop('layer_cfgs', None) or {}),
         )
-        super().__init__(*args, layer_cfgs=layer_cfgs, **kwargs)
+        layer_cfgs = kwargs.pop('layer_cfgs', None) or {}
+        if taken := [name for name in tying if name in layer_cfgs]:
+            raise ValueError(
+                f'layer_cfgs sets {taken}, which gain, out_gain and '
+                'hidden_shift choose: for other classes build a PlainViT '
+                'whose layer_cls is TiedEncoderLayer'
+            )
+        super().__init__(*args, layer_cfgs={**layer_cfgs, **tying}, **kwargs)
         ffns = [layer.ffn for layer in self.layers]
         # Kept as text, too: a buffer on the meta device holds nothing.
         self._variant = getattr(ffns[0], 'variant', 'none') if ffns else 'none'

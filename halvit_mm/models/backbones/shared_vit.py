@@ -4,43 +4,61 @@ What is shared is registered once, by the backbone; the layers refer to it,
 see :mod:`halvit_mm.models.layers.sharing`.
 """
 
-from typing import Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
-import torch
-from mmengine.model import BaseModule, ModuleList
-from torch import Tensor
+from mmengine.model import ModuleDict, ModuleList
+from torch import Tensor, nn
 
 from ...registry import MODELS
-from ..layers import EncoderLayer, TiedEncoderLayer, TiedLinear, init_ffn
-from ..layers.sharing import are_untouched, share
-from ..layers.tied_linear import tied_linear_in
+from ..layers import TiedEncoderLayer, TiedLinear, init_ffn, share
 from .halvit import HaLViT
 from .plain_vit import PlainViT
 
 __all__ = ['GroupedMLPViT', 'SharedHaLViT']
 
 
-class _SharingViT(PlainViT):
+class _Owner(ModuleDict):
+    """Registers what layers borrow from it; it is never called itself.
+
+    Args:
+        parts: What is borrowed, with an ``ffn``.
+        ffn_init_scale: Factor of the FFN's matrices at the start.
+        num_sharers: Number of the layers.
+    """
+
+    def __init__(
+        self, parts: Dict[str, nn.Module], ffn_init_scale: float, num_sharers
+    ) -> None:
+        super().__init__(parts)
+        self.ffn_init_scale = ffn_init_scale
+        self.num_sharers = num_sharers
+
+    def init_weights(self) -> None:
+        """Initialise as an :class:`.EncoderLayer` does."""
+        super().init_weights()
+        init_ffn(self.ffn, self.ffn_init_scale)
+
+
+class _KeepsOwners(nn.Module):
+    """Refuses to have its owners replaced: layers would keep the old ones."""
+
+    def __setattr__(self, name: str, value) -> None:
+        child = self.__dict__.get('_modules', {}).get(name)
+        is_owner = isinstance(child, (_Owner, _Groups))
+        if is_owner and value is not child:
+            raise ValueError(
+                f'{name!r} of {type(self).__name__} owns what layers borrow: '
+                'wrap or replace what it holds, not itself'
+            )
+        super().__setattr__(name, value)
+
+
+class _Groups(_KeepsOwners, ModuleList):
+    """The owners of a backbone with several."""
+
+
+class _SharingViT(_KeepsOwners, PlainViT):
     """A ViT whose layers borrow modules from owners that it registers."""
-
-    def _share(self) -> None:
-        """Let all layers refer to what their owners have now."""
-        raise NotImplementedError
-
-    def train(self, mode: bool = True) -> '_SharingViT':
-        """Set the mode; the layers' references are refreshed."""
-        self._share()
-        return super().train(mode)
-
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Extract features as :class:`PlainViT` does.
-
-        A child that was replaced at its owner, by an adapter for example,
-        reaches the layers that borrow it.
-        """
-        if not torch.compiler.is_compiling():
-            self._share()
-        return super().forward(x)
 
     def _last_user(self, name: str) -> Optional[int]:
         """Find the last layer that uses a parameter of several layers.
@@ -97,39 +115,51 @@ class SharedHaLViT(_SharingViT, HaLViT):
 
     def _build_layers(self, layer_cfgs: Sequence[dict]) -> None:
         super()._build_layers(layer_cfgs)
-        self.shared = shared = TiedEncoderLayer(**layer_cfgs[0])
-        shared.num_sharers = len(layer_cfgs)
-        shared.attn.q.weight = shared.attn.q.bias = None  # each has its own
-        if not self.share_vectors:
-            matrices = (shared.attn.kv, shared.ffn.tied)
-            for module in shared.modules():
-                for name in list(module._parameters):
-                    if name != 'weight' or module not in matrices:
-                        module.register_parameter(name, None)
-            for layer in self.layers:
-                layer.attn.kv.share_matrix(shared.attn.kv)
-                layer.ffn.tied.share_matrix(shared.ffn.tied)
-        self._share()
+        donor = TiedEncoderLayer(**layer_cfgs[0])
+        scale, attn, tied = donor.ffn_init_scale, donor.attn, donor.ffn.tied
+        if self.share_vectors:
+            # Each layer has a query of its own: only its second bias is here.
+            q = nn.ModuleDict({'transposed': attn.q.transposed})
+            attn = nn.ModuleDict({**dict(attn.named_children()), 'q': q})
+            parts = {**dict(donor.named_children()), 'attn': attn}
+        else:
+            for owner in (attn.kv, tied):
+                owner.bias = owner.transposed.bias = None
+            parts = {
+                'attn': nn.ModuleDict({'kv': attn.kv}),
+                'ffn': nn.ModuleDict({'tied': tied}),
+            }
+        self.shared = shared = _Owner(parts, scale, len(layer_cfgs))
+        names = [f'attn.{n}' for n in ('kv', 'gain') if n in shared.attn]
+        for layer in self.layers:
+            if self.share_vectors:
+                share(layer, shared, 'ln1', 'ln2', 'ffn')
+                share(layer.attn, shared, *names)
+                share(layer.attn.q, shared, 'attn.q.transposed')
+            else:
+                share(layer.attn.kv, shared, 'attn.kv.weight')
+                share(layer.ffn.tied, shared, 'ffn.tied.weight')
 
-    def _share(self) -> None:
-        shared = self.shared
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Extract features as :class:`PlainViT` does.
+
+        Raises:
+            ValueError: As :class:`PlainViT`, and for hooks and adapters where
+                they have no effect.
+        """
         if not self.share_vectors:  # matrices are read through their owners
             for name in ('attn.kv', 'ffn.tied'):
-                owner = shared.get_submodule(name)
-                if not are_untouched(TiedLinear.forward, owner):
+                owner = self.shared.get_submodule(name)
+                if (
+                    not isinstance(owner, TiedLinear)
+                    or owner._forward_pre_hooks
+                    or owner._forward_hooks
+                ):
                     raise ValueError(
                         f'shared.{name} gives its matrix only, it is never '
                         'called: hooks and adapters go to the layers'
                     )
-            return
-        for layer in self.layers:
-            for name in ('ln1', 'ln2', 'ffn'):
-                share(layer, name, shared)
-            for name in ('kv', 'gain'):
-                if name in shared.attn._modules:
-                    share(layer.attn, name, shared.attn)
-            q, owner = layer.attn.q, shared.attn.q
-            share(tied_linear_in(q), 'transposed', tied_linear_in(owner))
+        return super().forward(x)
 
     def _last_user(self, name: str) -> Optional[int]:
         return self.num_layers - 1 if name.startswith('shared.') else None
@@ -142,26 +172,6 @@ class SharedHaLViT(_SharingViT, HaLViT):
             )
         super()._freeze_stages()
         self.shared.eval().requires_grad_(False)
-
-
-class _SharedFFN(BaseModule):
-    """Owns the FFN that a group of layers borrows.
-
-    Args:
-        layer: The first layer of the group, which gives its FFN.
-        num_sharers: Layers of the group.
-    """
-
-    def __init__(self, layer: EncoderLayer, num_sharers: int) -> None:
-        super().__init__()
-        self.ffn = layer.ffn
-        self.ffn_init_scale = layer.ffn_init_scale
-        self.num_sharers = num_sharers
-
-    def init_weights(self) -> None:
-        """Initialise as an :class:`EncoderLayer` does."""
-        super().init_weights()
-        init_ffn(self.ffn, self.ffn_init_scale)
 
 
 @MODELS.register_module()
@@ -193,15 +203,12 @@ class GroupedMLPViT(_SharingViT):
                 f'group_size={size} does not divide {len(layer_cfgs)} layers'
             )
         super()._build_layers(layer_cfgs)
-        self.groups = ModuleList(
-            _SharedFFN(layer, num_sharers=size)
+        self.groups = _Groups(
+            _Owner({'ffn': layer.ffn}, layer.ffn_init_scale, size)
             for layer in self.layers[::size]
         )
-        self._share()
-
-    def _share(self) -> None:
         for i, layer in enumerate(self.layers):
-            share(layer, 'ffn', self.groups[i // self.group_size])
+            share(layer, self.groups[i // size], 'ffn')
 
     def _last_user(self, name: str) -> Optional[int]:
         if not name.startswith('groups.'):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ... import ops
 from .packed import PackedModule
-from .sharing import are_untouched
 from .tied_linear import TiedLinear, tied_linear_in
+from .untouched import are_untouched
 from .window import window_padding_mask, window_partition, window_unpartition
 
 __all__ = ['SelfAttention', 'TiedSelfAttention']
@@ -162,9 +162,9 @@ class TiedSelfAttention(PackedModule, _SelfAttentionBase):
             embed_dims, embed_dims, bias=qkv_bias, transposed_bias=qkv_bias
         )
 
-    def tied_linears(self) -> List[nn.Module]:
+    def bypassed(self) -> List[Tuple[nn.Module, type]]:
         """Return the two layers whose weights are packed."""
-        return [self.q, self.kv]
+        return [(self.q, TiedLinear), (self.kv, TiedLinear)]
 
     def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
         """Cast ``[Wq; Wkv; Wkv^T]``, their biases and the output's."""
@@ -189,7 +189,7 @@ class TiedSelfAttention(PackedModule, _SelfAttentionBase):
         q, kv = self.q, self.kv
         if packed := self.packed and self.packed_weights:
             y = self._attend_packed(x, hw, **packed)
-        elif are_untouched(TiedLinear.forward, q, kv):
+        elif are_untouched((q, TiedLinear), (kv, TiedLinear)):
             wq = q.weight  # read once: it may be parametrized
             *qkv, cast = ops.tied_qkv(
                 x, wq, kv.weight, q.bias, kv.bias, kv.transposed.bias

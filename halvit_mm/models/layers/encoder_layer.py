@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ... import ops
 from .attention import SelfAttention, TiedSelfAttention
 from .mlp import TiedFFN, init_ffn, untied_ffn
-from .sharing import are_untouched, owns
+from .sharing import owns
+from .untouched import are_untouched
 
 __all__ = ['EncoderLayer', 'TiedEncoderLayer']
 
@@ -120,8 +121,9 @@ class TiedEncoderLayer(EncoderLayer):
     def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
         """Apply the layer by its operators, see :class:`EncoderLayer`."""
         ln1, ln2 = self.ln1, self.ln2
+        bypassed = (ln1, nn.LayerNorm), (ln2, nn.LayerNorm)
         if (
-            not are_untouched(nn.LayerNorm.forward, ln1, ln2)
+            not are_untouched(*bypassed, (self.drop_path, DropPath))
             or ln1.bias is None
             or ln2.bias is None
         ):

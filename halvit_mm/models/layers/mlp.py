@@ -1,6 +1,6 @@
 """The feed-forward networks: untied, tied, and tied with fixed signs."""
 
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ... import ops
 from .packed import PackedModule
-from .sharing import are_untouched, owns
+from .sharing import owns
 from .tied_linear import TiedLinear, tied_linear_in
+from .untouched import are_untouched
 
 __all__ = ['GELU_FORMS', 'SignedFFN', 'TiedFFN', 'init_ffn', 'untied_ffn']
 
@@ -91,9 +92,9 @@ class TiedFFN(PackedModule, BaseModule):
         self.tied = TiedLinear(embed_dims, feedforward_channels)
         self.drop = nn.Dropout(drop_rate)
 
-    def tied_linears(self) -> List[nn.Module]:
-        """Return the one layer whose weights are packed."""
-        return [self.tied]
+    def bypassed(self) -> List[Tuple[nn.Module, type]]:
+        """Return the layer whose weights are packed, and the dropout."""
+        return [(self.tied, TiedLinear), (self.drop, nn.Dropout)]
 
     def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
         """Cast the arguments of :meth:`compute`."""
@@ -115,10 +116,10 @@ class TiedFFN(PackedModule, BaseModule):
         if packed := self.packed and self.packed_weights:
             with ops.without_autocast(x):
                 return self.compute(x.to(packed['w'].dtype), **packed)
-        tied = self.tied
+        tied, drop = self.tied, self.drop
         # The operator keeps no dropout mask and calls no hook.
-        if (self.training and self.drop.p) or not are_untouched(
-            TiedLinear.forward, tied
+        if not are_untouched((tied, TiedLinear), (drop, nn.Dropout)) or (
+            self.training and drop.p
         ):
             return self.forward_plain(x)
         return self.compute(x, tied.weight, tied.bias, tied.transposed.bias)

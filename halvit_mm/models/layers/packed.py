@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ... import ops
-from .sharing import are_untouched
 from .tied_linear import TiedLinear
+from .untouched import are_untouched
 
 __all__ = ['PackedModule', 'pack_weights', 'unpack_weights']
 
@@ -16,22 +16,25 @@ class PackedModule(nn.Module):
     """A module whose inference can use weights in another form.
 
     The packed copy is part of neither the state dict nor copies of the
-    module. It is dropped as soon as it could be stale: by ``train()``,
-    ``load_state_dict()``, whatever moves or casts the module, hooks on its
-    linear layers, and changes of its weights in place, borrowed ones
-    included, as far as PyTorch counts them; fused optimisers and ``.data``
-    are not counted, but belong to training.
+    module. It is dropped as soon as it could be stale: by ``train()`` and
+    ``eval()``, ``load_state_dict()``, whatever moves or casts the module, and
+    changes of its weights in place, borrowed ones included, as far as PyTorch
+    counts them; fused optimisers and ``.data`` are not counted, but come with
+    a change of the mode. It is left aside where what it bypasses has hooks or
+    is replaced, and while a graph is compiled or exported: such a graph
+    outlives the copy, so it reads the weights themselves.
     """
 
     #: Packed tensors by name; empty while nothing is packed.
     packed: Dict[str, Optional[Tensor]] = {}
     _sources: Tuple[Any, ...] = ()
 
-    def tied_linears(self) -> List[nn.Module]:
-        """Return the layers whose weights are packed.
+    def bypassed(self) -> List[Tuple[nn.Module, type]]:
+        """Return the modules that packed weights stand for.
 
         Returns:
-            :class:`.TiedLinear`s, or what has replaced them.
+            Each module and its class, as for :func:`.are_untouched`. The
+            weights of :class:`.TiedLinear`s are packed.
         """
         raise NotImplementedError
 
@@ -68,7 +71,7 @@ class PackedModule(nn.Module):
         The tensors themselves are kept: an address that is freed could be
         taken by the next tensor.
         """
-        linears = self.tied_linears()
+        linears = [m for m, cls in self.bypassed() if cls is TiedLinear]
         found = [(m.weight, m.bias, m.transposed.bias) for m in linears]
         return tuple(
             x
@@ -79,19 +82,19 @@ class PackedModule(nn.Module):
 
     @property
     def packed_weights(self) -> Dict[str, Optional[Tensor]]:
-        """The packed weights; none where gradients are to be computed."""
-        if not self.packed or torch.is_grad_enabled():
+        """The packed weights, or none where they are not to be used."""
+        if (
+            not self.packed
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or not are_untouched(*self.bypassed())
+        ):
             return {}
-        if torch.compiler.is_compiling():  # versions are not traced
-            return self.packed
-        fresh = are_untouched(TiedLinear.forward, *self.tied_linears())
-        if fresh:
-            sources = self._read_sources()
-            fresh = len(sources) == len(self._sources) and all(
-                a is b or (isinstance(a, int) and a == b)
-                for a, b in zip(sources, self._sources)
-            )
-        if not fresh:
+        sources = self._read_sources()
+        if len(sources) != len(self._sources) or not all(
+            a is b or (isinstance(a, int) and a == b)
+            for a, b in zip(sources, self._sources)
+        ):
             self.unpack_weights()
         return self.packed
 
@@ -102,9 +105,12 @@ class PackedModule(nn.Module):
         return next((t.dtype for t in tensors if t is not None), None)
 
     def train(self, mode: bool = True) -> 'PackedModule':
-        """Set the mode; training drops the packed weights."""
-        if mode:
-            self.unpack_weights()
+        """Set the mode; this drops the packed weights.
+
+        Averages of weights are put into a model by ``.data``, which PyTorch
+        does not count, and ``eval()`` follows.
+        """
+        self.unpack_weights()
         return super().train(mode)
 
     def __getstate__(self) -> dict:
@@ -126,8 +132,9 @@ def pack_weights(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
 
     Its tied layers then compute in ``dtype``, with or without autocast, from
     one product for query, key and value. Pack them on the device where the
-    model runs, and again after changing its weights. What several layers
-    share is packed once.
+    model runs, and again after changing its weights or calling ``eval()``.
+    What several layers share is packed once. Compiled and exported graphs
+    compute from the weights themselves, as without packing.
 
     Args:
         model: Holds :class:`PackedModule`s.
@@ -138,27 +145,28 @@ def pack_weights(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
 
     Raises:
         ValueError: If the model is in training mode or holds no tied layers,
-            if one of them is hooked, replaced or parametrized, naming it, or
-            if ``dtype`` is not floating-point.
+            if what they would bypass is hooked, replaced or parametrized,
+            naming it, or if ``dtype`` is not floating-point.
     """
     if not dtype.is_floating_point:
         raise ValueError(f'{dtype} is not floating-point')
     modules = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, PackedModule) and _is_complete(module)
+        if isinstance(module, PackedModule)
     }
     if not modules:
         raise ValueError(f'{type(model).__name__} holds no tied layers')
     if any(module.training for module in modules.values()):
         raise ValueError('pack_weights() is for inference: call eval() first')
     for name, module in modules.items():
-        linears = module.tied_linears()
-        if not are_untouched(TiedLinear.forward, *linears):
+        bypassed = module.bypassed()
+        if not are_untouched(*bypassed):
             raise ValueError(
-                f'{name} has linear layers with hooks or replaced ones, which '
+                f'{name} has parts that are replaced or have hooks, which '
                 'packed weights would bypass: remove or merge them first'
             )
+        linears = [m for m, cls in bypassed if cls is TiedLinear]
         if any(m.weight is not m.weight for m in linears):
             raise ValueError(
                 f'{name} has a parametrized weight that is computed anew at '
@@ -167,14 +175,6 @@ def pack_weights(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
     for module in modules.values():
         module.pack_weights(dtype)
     return len(modules)
-
-
-def _is_complete(module: PackedModule) -> bool:
-    """Tell whether a module can be called: owners of shared parts cannot."""
-    first = module.tied_linears()[0]
-    if not isinstance(first, TiedLinear):
-        return True  # replaced, which is told below
-    return first.weight is not None and first.transposed_bias is not None
 
 
 def unpack_weights(model: nn.Module) -> None:

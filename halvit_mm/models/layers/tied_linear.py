@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['TiedLinear', 'tied_linear_in']
+__all__ = ['SecondMap', 'TiedLinear', 'tied_linear_in']
 
 
 @cache
@@ -19,17 +19,26 @@ def _warn_of_quantisation() -> None:
     )
 
 
-class _Bias(nn.Module):
-    """Only a bias, starting at zero, or None.
+class SecondMap(nn.Module):
+    """The transpose of a tied layer, with a bias of its own, or None.
 
-    It is a module of its own so that its parameter is called ``bias``: that
-    is how optimisers tell what is not decayed.
+    It is a module so that hooks and pruning find it, and its parameter is
+    called ``bias``: that is how optimisers tell what is not decayed. The bias
+    starts at zero.
+
+    Args:
+        features: Width of the result.
+        has_bias: Whether the bias exists.
     """
 
-    def __init__(self, features: int, exists: bool) -> None:
+    def __init__(self, features: int, has_bias: bool) -> None:
         super().__init__()
-        bias = nn.Parameter(torch.zeros(features)) if exists else None
+        bias = nn.Parameter(torch.zeros(features)) if has_bias else None
         self.register_parameter('bias', bias)
+
+    def forward(self, y: Tensor, weight: Tensor) -> Tensor:
+        """Apply the transpose of ``weight``, see :class:`TiedLinear`."""
+        return F.linear(y, weight.t(), self.bias)
 
 
 class TiedLinear(nn.Linear):
@@ -43,7 +52,8 @@ class TiedLinear(nn.Linear):
     HaLViT (Koyun and Toereyin, 2024), Sec. 3.1.
 
     Hooks, pruning and adapters act on the first map, ``W x + b``; the
-    transpose reads the weight that they leave.
+    transpose reads the weight that they leave. Those of the transpose go to
+    ``transposed``.
 
     Args:
         in_features: Width of ``x``.
@@ -63,7 +73,7 @@ class TiedLinear(nn.Linear):
         transposed_bias: bool = True,
     ) -> None:
         super().__init__(in_features, out_features, bias=bias)
-        self.transposed = _Bias(in_features, transposed_bias)
+        self.transposed = SecondMap(in_features, transposed_bias)
 
     @property
     def transposed_bias(self) -> Optional[Tensor]:
@@ -91,28 +101,7 @@ class TiedLinear(nn.Linear):
         Returns:
             (..., in_features).
         """
-        return F.linear(y, self.weight.t(), self.transposed.bias)
-
-    def share_matrix(self, owner: 'TiedLinear') -> None:
-        """Use the matrix of another layer; biases stay this layer's own.
-
-        Args:
-            owner: Keeps the matrix registered. Its module is referred to,
-                not its tensor, so that a parameter that is replaced there
-                (by sharding, for example) is seen here.
-
-        Raises:
-            ValueError: If the matrices differ in shape.
-        """
-        shape = (owner.out_features, owner.in_features)
-        if (self.out_features, self.in_features) != shape:
-            raise ValueError(
-                f'a matrix of {shape} cannot serve as one of '
-                f'{(self.out_features, self.in_features)}'
-            )
-        del self.weight
-        self.__class__ = _BorrowingLinear
-        self.__dict__['owner'] = owner
+        return self.transposed(y, self.weight)
 
     @property
     def qconfig(self):
@@ -126,15 +115,6 @@ class TiedLinear(nn.Linear):
     @qconfig.deleter
     def qconfig(self) -> None:
         pass  # PyTorch tidies up what it has set
-
-
-class _BorrowingLinear(TiedLinear):
-    """A tied layer whose matrix is registered in another one."""
-
-    @property
-    def weight(self) -> Tensor:
-        """``W``, (out_features, in_features), the owner's."""
-        return self.__dict__['owner'].weight
 
 
 def tied_linear_in(module: nn.Module) -> TiedLinear:

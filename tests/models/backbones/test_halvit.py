@@ -69,6 +69,14 @@ def test_every_layer_has_three_tied_matrices():
         assert len(matrices) == 3
 
 
+@pytest.mark.parametrize('name', ['ffn_cls', 'attn_cls'])
+def test_layer_cfgs_choose_no_other_tying(name):
+    with pytest.raises(ValueError, match=rf"sets \['{name}'\], which gain"):
+        build(HaLViT, layer_cfgs={name: TiedLinear, 'ffn_init_scale': 2})
+    model = build(HaLViT, layer_cfgs={'ffn_init_scale': 2})
+    assert model.layers[0].ffn_init_scale == 2
+
+
 @pytest.mark.parametrize('cls', CLASSES)
 def test_configs_reach_it_by_its_scope(cls):
     model = MODELS.build(dict(type=f'halvit_mm.{cls.__name__}', arch=ARCH))

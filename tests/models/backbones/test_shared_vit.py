@@ -7,10 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from halvit_mm.apis.model_info import count_parameters
-from halvit_mm.models import HaLViT, PlainViT
-from halvit_mm.models.backbones import GroupedMLPViT, SharedHaLViT
+from halvit_mm.models import GroupedMLPViT, HaLViT, PlainViT, SharedHaLViT
 from tests.helpers import (
-    ARCH,
     DETECTION,
     assert_one_owner,
     build,
@@ -20,21 +18,7 @@ from tests.helpers import (
     randomise,
 )
 
-IMAGE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-ARCH4 = dict(ARCH, num_layers=4)
-KINDS = {
-    'shared': (SharedHaLViT, {}),
-    'shared-matrices': (SharedHaLViT, dict(share_vectors=False)),
-    'shared-signed': (SharedHaLViT, dict(gain='signed')),
-    'shared-learnt': (SharedHaLViT, dict(gain='learnt_signed')),
-    'grouped': (GroupedMLPViT, {}),
-    'grouped-4': (GroupedMLPViT, dict(group_size=4)),
-}
-
-
-def ready(kind, **kwargs):
-    cls, options = KINDS[kind]
-    return randomise(build(cls, arch=ARCH4, **options, **kwargs))
+from .sharing_vits import ARCH4, IMAGE, KINDS, ready
 
 
 def twin_name(kind, name):
@@ -205,6 +189,4 @@ def test_depth_of_what_is_shared_is_that_of_its_last_user():
 
 def test_groups_divide_the_layers():
     with pytest.raises(ValueError, match='group_size=3 does not divide 4'):
-        ready('grouped', **{}) and build(
-            GroupedMLPViT, arch=ARCH4, group_size=3
-        )
+        ready('grouped', group_size=3)

@@ -7,16 +7,30 @@ import re
 import pytest
 import torch
 import torch.distributed as dist
+from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import ExponentialMovingAverage
 from mmpretrain.models.peft.lora import LoRALinear, LoRAModel
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    CheckpointWrapper,
+    apply_activation_checkpointing,
+)
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.distributed.tensor import DTensor
 from torch.testing import assert_close
 
-from halvit_mm.models import GroupedMLPViT, SharedHaLViT
-from halvit_mm.models.layers import TiedLinear, pack_weights
+from halvit_mm.models import SharedHaLViT
+from halvit_mm.models.layers import (
+    EncoderLayer,
+    SelfAttention,
+    TiedFFN,
+    TiedLinear,
+    TiedSelfAttention,
+    pack_weights,
+    share,
+)
 from halvit_mm.models.layers.sharing import owns
 from tests.helpers import (
-    ARCH,
     assert_one_owner,
     build,
     gradients,
@@ -24,26 +38,15 @@ from tests.helpers import (
     randomise,
 )
 
-IMAGE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-ARCH4 = dict(ARCH, num_layers=4)
-KINDS = {
-    'shared': (SharedHaLViT, {}),
-    'shared-matrices': (SharedHaLViT, dict(share_vectors=False)),
-    'shared-learnt': (SharedHaLViT, dict(gain='learnt')),
-    'grouped': (GroupedMLPViT, {}),
-}
+from .sharing_vits import ARCH4, IMAGE, owner_of, ready
 
-
-def ready(kind, **kwargs):
-    cls, options = KINDS[kind]
-    return randomise(build(cls, arch=ARCH4, **options, **kwargs)).eval()
+KINDS = ['shared', 'shared-matrices', 'shared-learnt', 'grouped']
 
 
 def shared_matrix(model):
     """A weight that several layers use."""
-    if isinstance(model, GroupedMLPViT):
-        return model.groups[0].ffn.layers[1].weight
-    return model.shared.ffn.tied.weight
+    ffn = owner_of(model).ffn
+    return (ffn.tied if hasattr(ffn, 'tied') else ffn.layers[1]).weight
 
 
 def assert_follows_its_owner(model):
@@ -110,6 +113,67 @@ def test_a_copy_of_one_layer_takes_what_it_borrows_along():
     assert not any('ffn' in name for name, _ in twin.named_parameters())
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('how', ['eager', 'compiled', 'one layer'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_what_replaces_a_child_of_the_owner_reaches_every_layer(kind, how):
+    def run(m):
+        tokens = torch.ones(1, 16, 32)
+        return m.layers[1](tokens, (4, 4)) if 'one' in how else m(IMAGE)[0]
+
+    torch._dynamo.reset()
+    compiled = torch.compile(run, fullgraph=True, backend='eager')
+    run_changed = compiled if how == 'compiled' else run
+    model, twin = ready(kind), ready(kind)
+    owner, last = owner_of(model), run_changed(model)
+    names = [n for n in ('ffn', 'ln1', 'attn.kv', 'attn') if n in owner]
+    for name in [*names, *['attn.gain'] * (kind == 'shared-learnt')]:
+        child = copy.deepcopy(owner.get_submodule(name))
+        owner.set_submodule(name, randomise(child))
+        now = run_changed(model)
+        assert not torch.allclose(now, last, atol=1e-3), name
+        twin.load_state_dict(model.state_dict())
+        assert_close(now, run(twin))
+        last = now
+
+
+@pytest.mark.parametrize(
+    ('kind', 'path', 'error', 'message'),
+    [
+        ('shared', 'layers.1.ffn', AttributeError, "borrows 'ffn' from"),
+        ('shared', 'layers.1.attn.kv', AttributeError, "borrows 'kv' from"),
+        ('grouped', 'layers.3.ffn', AttributeError, "borrows 'ffn' from"),
+        ('shared', 'shared', ValueError, "'shared' of SharedHaLViT owns"),
+        ('grouped', 'groups', ValueError, "'groups' of GroupedMLPViT owns"),
+        ('grouped', 'groups.1', ValueError, "'1' of _Groups owns"),
+    ],
+)
+def test_what_would_not_reach_the_layers_is_refused(
+    kind, path, error, message
+):
+    model = ready(kind)
+    parent, _, name = path.rpartition('.')
+    with pytest.raises(error, match=message):
+        setattr(model.get_submodule(parent), name, torch.nn.Identity())
+    with pytest.raises(AttributeError, match='wrong'):
+        share(model.layers[0], owner_of(model), 'wrong')
+
+
+def test_an_owner_of_parameters_and_modules():
+    """What is borrowed later is added; a copy borrows as well."""
+    first, second = TiedLinear(4, 4), TiedLinear(4, 4)
+    share(first, second, 'weight')
+    share(first, torch.nn.ModuleDict({'map': second}), 'map.transposed')
+    twin = pickle.loads(pickle.dumps(torch.nn.ModuleList([first, second])))
+    for borrower, owner in ((first, second), twin):
+        assert list(borrower.state_dict()) == ['bias']
+        assert borrower.weight is owner.weight
+        assert borrower.transposed is owner.transposed
+        with pytest.raises(AttributeError, match="borrows 'weight' from"):
+            borrower.weight = owner.weight
+    assert twin[1].weight is not second.weight
+
+
 def test_an_adapter_at_the_owner_reaches_all_borrowers():
     targets = [dict(type=name) for name in ('kv', 'tied', 'attn.q')]
     adapted = LoRAModel(lora_config('SharedHaLViT'), 2, 2, targets=targets)
@@ -148,9 +212,20 @@ def test_an_adapter_where_the_matrix_alone_is_shared(name):
         with pytest.raises(ValueError, match=r'shared\.attn\.kv gives its'):
             adapted(IMAGE)
     else:
-        loss_of(adapted(IMAGE)).backward()
-        layers = adapted.module.layers
-        assert all(m.attn.q.lora_up.weight.grad is not None for m in layers)
+        assert_all_is_trained(adapted, 4)
+
+
+def assert_all_is_trained(adapted, num_adapters):
+    loss_of(adapted(IMAGE)).backward()
+    grads = gradients(adapted)
+    assert len(grads) == 2 * num_adapters
+    assert all(grad is not None for grad in grads.values())
+
+
+def test_adapters_are_put_where_a_matrix_is():
+    """The owner has a bias of the query's, and no matrix to adapt."""
+    config, targets = lora_config('SharedHaLViT'), [dict(type='attn.q')]
+    assert_all_is_trained(LoRAModel(config, 2, 2, targets=targets), 4)
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -182,28 +257,79 @@ def process_group(tmp_path):
     dist.destroy_process_group()
 
 
+def assert_same_step(model, wrapped):
+    """A wrapped twin has the outputs and gradients of a model."""
+    expected, actual = model(IMAGE), wrapped(IMAGE)
+    assert_close(actual, expected)
+    loss_of(expected).backward()
+    loss_of(actual).backward()
+    grads = {without_wrappers(k): g for k, g in gradients(wrapped).items()}
+    for name, grad in gradients(model).items():
+        other = grads[name]
+        if isinstance(other, DTensor):
+            other = other.full_tensor()
+        assert_close(other.reshape(grad.shape), grad, atol=1e-5, rtol=1e-5)
+
+
+def without_wrappers(name):
+    return re.sub(r'_(fsdp|checkpoint)_wrapped_module\.', '', name)
+
+
 @pytest.mark.parametrize('per_layer', [False, True])
 @pytest.mark.parametrize('kind', KINDS)
 def test_fully_sharded(kind, per_layer, process_group):
     """FSDP2 at the root, and each layer by itself below it."""
     model = ready(kind).train()
-    expected = model(IMAGE)
-    loss_of(expected).backward()
-    grads = gradients(model)
     twin = copy.deepcopy(model)
-    twin.zero_grad()
     mesh = dist.init_device_mesh('cpu', (1,))
     if per_layer:
         for layer in twin.layers:
             fully_shard(layer, mesh=mesh)
     fully_shard(twin, mesh=mesh)
-    outs = twin(IMAGE)
-    assert_close(outs, expected)
-    loss_of(outs).backward()
-    for name, grad in gradients(twin).items():
-        assert_close(grad.full_tensor(), grads[name])
+    assert_same_step(model, twin)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_an_owner_is_not_sharded_alone(kind, process_group):
+    mesh = dist.init_device_mesh('cpu', (1,))
+    with pytest.raises(ValueError, match='containers'):
+        fully_shard(owner_of(ready(kind)), mesh=mesh)
+
+
+PARTS = {
+    'layers': (EncoderLayer,),
+    'branches': (FFN, TiedFFN, SelfAttention, TiedSelfAttention),
+}
+
+
+@pytest.mark.filterwarnings('ignore:.*NO_SHARD')
+@pytest.mark.parametrize('parts', PARTS)
+@pytest.mark.parametrize('kind', KINDS)
+def test_first_generation_of_fsdp(kind, parts, process_group):
+    model = ready(kind).train()
+    wrapped = FullyShardedDataParallel(
+        copy.deepcopy(model),
+        auto_wrap_policy=ModuleWrapPolicy(PARTS[parts]),
+        device_id=torch.device('cpu'),
+        use_orig_params=True,
+    )
+    assert_same_step(model, wrapped)
+    assert_close(dict(wrapped.state_dict()), dict(model.state_dict()))
+
+
+@pytest.mark.parametrize('parts', PARTS)
+@pytest.mark.parametrize('kind', KINDS)
+def test_checkpointing_by_wrappers(kind, parts):
+    model = ready(kind).train()
+    wrapped = copy.deepcopy(model)
+    apply_activation_checkpointing(
+        wrapped, check_fn=lambda m: isinstance(m, PARTS[parts])
+    )
+    assert any(isinstance(m, CheckpointWrapper) for m in wrapped.modules())
+    assert_same_step(model, wrapped)
+    assert_close(dict(wrapped.state_dict()), dict(model.state_dict()))
 
 
 def test_a_matrix_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r'\(8, 4\) cannot serve'):
-        TiedLinear(4, 7).share_matrix(TiedLinear(4, 8))
+    with pytest.raises(ValueError, match=r'weight of \(8, 4\) cannot serve'):
+        share(TiedLinear(4, 7), TiedLinear(4, 8), 'weight')

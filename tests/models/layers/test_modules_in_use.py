@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmpretrain.models.peft import LoRAModel
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import (
     parametrizations,
     parametrize,
@@ -19,7 +20,12 @@ from torch.testing import assert_close
 
 import halvit_mm.models
 from halvit_mm import ops
-from halvit_mm.models import HaLViT, pack_weights
+from halvit_mm.models import (
+    GroupedMLPViT,
+    HaLViT,
+    SharedHaLViT,
+    pack_weights,
+)
 from halvit_mm.models.layers import TiedLinear, tied_linear
 from tests.helpers import ARCH, build, loss_of, randomise
 
@@ -62,6 +68,66 @@ def test_hooks_are_called_once_and_may_change_the_output(name):
     assert not torch.allclose(model(IMAGE)[0], expected, atol=1e-3)
     for handle in handles:
         handle.remove()
+
+
+#: Module -> its calls by one layer: what operators compute besides.
+INNER = {
+    'attn.q.transposed': 1,
+    'attn.kv.transposed': 1,
+    'ffn.tied.transposed': 1,
+    'ffn.drop': 2,
+    'drop_path': 2,
+}
+
+
+@pytest.mark.parametrize('name', INNER)
+def test_hooks_of_what_is_inside_an_operator(name):
+    model = ready()
+    expected = model(IMAGE)[0]
+    module = model.layers[0].get_submodule(name)
+    calls = []
+    module.register_forward_hook(lambda m, args, out: calls.append(out))
+    assert_close(model(IMAGE)[0], expected, atol=1e-5, rtol=1e-5)
+    assert len(calls) == INNER[name]
+    module.register_forward_hook(lambda m, args, out: 2 * out)
+    assert not torch.allclose(model(IMAGE)[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_hooks_of_all_modules(packed):
+    model = ready()
+    if packed:
+        pack_weights(model, torch.float32)
+    called = Counter()
+    with torch.no_grad():
+        expected = model(IMAGE)[0]
+        with register_module_forward_hook(lambda m, *_: called.update([m])):
+            assert_close(model(IMAGE)[0], expected, atol=1e-5, rtol=1e-5)
+        assert bool(model.layers[0].attn.packed_weights) == packed
+    layer = model.layers[0]
+    for name in (*LINEARS, *NORMS, *INNER):
+        assert called[layer.get_submodule(name)] == INNER.get(name, 1), name
+
+
+@pytest.mark.parametrize('name', LINEARS)
+def test_a_pruned_bias_of_the_transpose(name):
+    """It is computed anew at each step, as the mask says."""
+    model = ready().train()
+    part = model.layers[0].get_submodule(name).transposed
+    prune.random_unstructured(part, 'bias', amount=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss_of(model(IMAGE)).backward()
+        optimizer.step()
+    kept = part.bias_mask.bool()
+    assert kept.float().mean() == 0.5
+    grad = part.bias_orig.grad
+    assert not grad[~kept].any()
+    assert grad[kept].abs().min() > 0
+    model.eval()
+    bias = {f'layers.0.{name}.transposed.bias': part.bias_orig * kept}
+    assert_close(model(IMAGE)[0], untied_output(model, bias))
 
 
 @pytest.mark.parametrize('name', LINEARS)
@@ -173,7 +239,7 @@ def test_a_layer_that_is_replaced_by_another_is_refused():
 def test_packing_names_the_layer_that_it_would_bypass():
     model = ready()
     prune.l1_unstructured(model.layers[1].attn.kv, 'weight', amount=0.5)
-    with pytest.raises(ValueError, match=r'layers\.1\.attn has linear layers'):
+    with pytest.raises(ValueError, match=r'layers\.1\.attn has parts that'):
         pack_weights(model)
     model = ready()
     tied = model.layers[2].ffn.tied
@@ -204,9 +270,14 @@ def test_quantisation_says_that_tied_layers_stay(caplog):
     assert torch.equal(model(IMAGE)[0], expected)
 
 
-def test_functions_that_an_image_enters():
-    """In inference, of halvit_mm.models and a layer; at most nine."""
-    model = ready()
+@pytest.mark.parametrize(
+    ('cls', 'expected'),
+    [(HaLViT, 9), (SharedHaLViT, 9), (GroupedMLPViT, 4)],
+)
+def test_functions_that_an_image_enters(cls, expected):
+    """In inference, of halvit_mm.models and a layer: borrowing adds none."""
+    arch = dict(ARCH, num_layers=4)
+    model = build(cls, arch=arch).eval()
     folder = str(Path(halvit_mm.models.__file__).parent)
     entered = Counter()
 
@@ -214,10 +285,14 @@ def test_functions_that_an_image_enters():
         if event == 'call' and frame.f_code.co_filename.startswith(folder):
             entered[frame.f_code.co_name] += 1
 
+    totals = []
     with torch.no_grad(), ops.use('fallback'):
-        x = torch.randn(1, 16, 32)
-        model.layers[0](x, (4, 4))
-        sys.setprofile(count)
-        model.layers[0](x, (4, 4))
-        sys.setprofile(None)
-    assert entered.total() <= 9, entered
+        model(IMAGE)
+        for num_layers in (4, 2):
+            model.layers = model.layers[:num_layers]
+            entered.clear()
+            sys.setprofile(count)
+            model(IMAGE)
+            sys.setprofile(None)
+            totals.append(entered.total())
+    assert totals[0] - totals[1] <= 2 * expected, entered

@@ -81,8 +81,16 @@ def packed_copy(model, dtype=torch.bfloat16):
     return model
 
 
+def swap_in_an_average(model):
+    """As mmengine's hook does before it validates."""
+    for param in model.parameters():
+        param.data.copy_(2 * param.data)
+    model.eval()
+
+
 CHANGES = {
     'train': lambda m: m.train(),
+    'swap': swap_in_an_average,
     'load_state_dict': lambda m: m.load_state_dict(ready().state_dict()),
     'to': lambda m: m.to(torch.float64).to(torch.float32),
     'unpack_weights': unpack_weights,
@@ -104,7 +112,7 @@ def test_dropped_before_it_is_stale(change):
 def test_not_in_the_state_dict():
     plain, model = ready(), packed_copy(ready())
     assert list(model.state_dict()) == list(plain.state_dict())
-    assert is_packed(model.eval())
+    assert is_packed(model)
 
 
 def test_a_copy_is_not_prepared():
@@ -147,6 +155,41 @@ def test_half_of_a_layer(part):
     pack_weights(getattr(model.layers[1], part), torch.bfloat16)
     error = (predict(model) - expected).norm()
     assert 0 < error < 0.05 * expected.norm()
+
+
+def compiled(model):
+    torch._dynamo.reset()
+    return torch.compile(model, fullgraph=True, backend='eager')
+
+
+def exported(model):
+    return torch.export.export(model, (IMAGE,), strict=False).module()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('graph', [compiled, exported])
+def test_graphs_compute_from_the_weights(graph):
+    """They would not see that the packed copy is stale."""
+    model = packed_copy(ready())
+    fresh = ready()
+    fresh.load_state_dict(model.state_dict())
+    run = graph(model)
+    assert_close(run(IMAGE), fresh(IMAGE))
+    for m in (model, fresh) if graph is compiled else ():
+        m.layers[0].attn.q.weight.add_(1)
+        m.layers[1].ffn.tied.weight.data.mul_(2)
+    assert_close(run(IMAGE), fresh(IMAGE))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('graph', [compiled, exported])
+def test_graphs_call_hooks(graph):
+    model = packed_copy(ready(), torch.float32)
+    before = model(IMAGE)[0]
+    model.layers[0].attn.kv.register_forward_hook(lambda m, args, out: 2 * out)
+    after = graph(model)(IMAGE)[0]
+    assert not torch.allclose(after, before, atol=1e-3)
+    assert_close(after, model(IMAGE)[0])
 
 
 def test_gradients_come_from_the_parameters():

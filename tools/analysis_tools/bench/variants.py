@@ -132,8 +132,8 @@ def _pack(case: Case, module: nn.Module) -> nn.Module:
 
 
 def _graph(case: Case, module: nn.Module) -> nn.Module:
-    encoder = _pack(case, module).get_submodule(case.encoder)
-    graphed = _Graphed(encoder).eval()
+    graphed = _Graphed(module.get_submodule(case.encoder)).eval()
+    _pack(case, graphed)
     if not case.encoder:
         return graphed
     setattr(module, case.encoder, graphed)
