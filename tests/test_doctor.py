@@ -172,9 +172,8 @@ def without_hosts(tmp_path_factory):
 
 def run_without_hosts(folder, *args):
     # -S: nothing of the real site-packages.
-    command = [sys.executable, '-S', *args]
-    environment = [f'PYTHONPATH={ROOT}{os.pathsep}{folder}']
-    return run('env', *environment, *command, check=False)
+    path = f'{ROOT}{os.pathsep}{folder}'
+    return run(sys.executable, '-S', *args, check=False, PYTHONPATH=path)
 
 
 def test_doctor_works_without_hosts(without_hosts):
@@ -214,8 +213,8 @@ def test_models_without_hosts_say_what_to_install(without_hosts):
         ('fast', "PROBLEM HALVIT_MM_OPS='fast': choose one of"),
     ],
 )
-def test_the_tied_projections(choice, expected, monkeypatch):
-    monkeypatch.setenv('HALVIT_MM_OPS', choice)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    result = run(sys.executable, '-m', 'halvit_mm.doctor', check=False)
+def test_the_tied_projections(choice, expected):
+    environment = dict(HALVIT_MM_OPS=choice, CUDA_VISIBLE_DEVICES='')
+    command = (sys.executable, '-m', 'halvit_mm.doctor')
+    result = run(*command, check=False, **environment)
     assert expected in result.stdout
