@@ -21,6 +21,7 @@ from halvit_mm.compression.activations import ActivationStore, capture
 from halvit_mm.compression.masks import flat, magnitudes_of
 from tests.helpers import assert_same_state
 
+from . import models
 from .models import GROUPS, Net, batches
 
 CONFIG = FiPSConfig(
@@ -37,9 +38,9 @@ CONFIG = FiPSConfig(
 def compress(
     folder, config=CONFIG, report=lambda progress: None, data=5, seed=0
 ):
-    original = Net(seed)
-    compression = prepare(copy.deepcopy(original), config)
-    errors = calibrate(original, compression, batches(data), folder, report)
+    compression, errors = models.compress(
+        config, folder, Net(seed), batches(data), report
+    )
     return compression.model, errors
 
 
