@@ -12,8 +12,6 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(missing_host_message()) from error
 
-__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS']
-
 
 def _child(
     parent: mmengine_registry.Registry, location: str

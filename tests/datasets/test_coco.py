@@ -20,40 +20,26 @@ def root(tmp_path):
 
 
 def build(root, classes=CLASSES, max_broken=0, **kwargs):
-    return DATASETS.build(
-        dict(
-            type='halvit_mm.CocoDataset',
-            data_root=str(root),
-            ann_file=ANN_FILE,
-            data_prefix=dict(img='train/'),
-            metainfo=dict(classes=classes),
-            pipeline=[
-                dict(
-                    type='halvit_mm.LoadImageFromFile', max_broken=max_broken
-                ),
-                dict(
-                    type='mmdet.LoadAnnotations',
-                    with_bbox=True,
-                    with_mask=True,
-                ),
-                dict(type='mmdet.PackDetInputs', meta_keys=('img_path',)),
-            ],
-            **kwargs,
-        )
+    pipeline = [
+        dict(type='halvit_mm.LoadImageFromFile', max_broken=max_broken),
+        dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
+        dict(type='mmdet.PackDetInputs', meta_keys=('img_path',)),
+    ]
+    cfg = dict(
+        type='halvit_mm.CocoDataset',
+        data_root=str(root),
+        ann_file=ANN_FILE,
+        data_prefix=dict(img='train/'),
+        metainfo=dict(classes=classes),
+        pipeline=pipeline,
     )
+    return DATASETS.build(dict(cfg, **kwargs))
 
 
 def paths(dataset):
     """The image that each index really gives."""
     samples = (dataset[i]['data_samples'] for i in range(len(dataset)))
     return [sample.img_path for sample in samples]
-
-
-def edit_json(root, function):
-    path = root / ANN_FILE
-    content = json.loads(path.read_text())
-    function(content)
-    path.write_text(json.dumps(content))
 
 
 def test_good_data_load(root):
@@ -169,12 +155,10 @@ def test_missing_image_is_never_skipped(root):
 
 @pytest.mark.parametrize('filter_empty_gt', [False, True])
 def test_images_without_objects(root, filter_empty_gt):
-    def empty_first_image(content):
-        content['annotations'] = [
-            a for a in content['annotations'] if a['image_id'] != 1
-        ]
-
-    edit_json(root, empty_first_image)
+    content = json.loads((root / ANN_FILE).read_text())
+    annotations = content['annotations']
+    content['annotations'] = [a for a in annotations if a['image_id'] != 1]
+    (root / ANN_FILE).write_text(json.dumps(content))
     dataset = build(root, filter_cfg=dict(filter_empty_gt=filter_empty_gt))
     found = [path.endswith('000001.png') for path in paths(dataset)]
     assert len(found) == NUM_IMAGES - filter_empty_gt
