@@ -12,15 +12,6 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(missing_host_message()) from error
 
-__all__ = [
-    'DATASETS',
-    'HOOKS',
-    'METRICS',
-    'MODELS',
-    'OPTIM_WRAPPERS',
-    'TRANSFORMS',
-]
-
 
 def _child(
     parent: mmengine_registry.Registry, location: str

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 ARCH = dict(embed_dims=32, num_layers=3, num_heads=4, feedforward_channels=64)
 #: What a detector needs of a backbone.
@@ -42,6 +43,11 @@ def gradients(module):
 
 def num_params(module):
     return sum(param.numel() for param in module.parameters())
+
+
+def assert_same_state(module, other):
+    """Two modules hold the same numbers under the same names."""
+    assert_close(module.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
 def assert_one_owner(module: nn.Module):

@@ -7,7 +7,8 @@ from typing import NamedTuple, Tuple
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from .tools.conftest import ROOT
+
 PACKAGE = 'halvit_mm'
 
 
@@ -295,9 +296,8 @@ def texts():
 
 
 def test_nothing_outside_the_repository_is_referred_to():
-    names = [
-        '/'.join(pair) for pair in (('..', 'shared'), ('shared', 'design'))
-    ]
+    pairs = (('..', 'shared'), ('shared', 'design'))
+    names = ['/'.join(pair) for pair in pairs]
     paths = list(texts())
     assert len(paths) > 50
     for path in paths:

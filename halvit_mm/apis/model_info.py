@@ -100,9 +100,10 @@ def forward_pass(
     """Prepare a forward pass of noise without gradients.
 
     Args:
-        cfg: Of the model.
+        cfg: Config of the model.
         size: Height and width in pixels.
-        model: A detector or classifier; it is put into eval mode.
+        model: The model, a detector or a classifier, which is put into eval
+            mode.
         num_images: Images in the pass.
     """
     batch = fake_batch(cfg, size, num_images)

@@ -78,8 +78,8 @@ def time_in_turns(
             waits for launches, and what a CPU's caches lose between turns.
 
     Returns:
-        Name -> seconds of one call: the mean over the calls of a turn, of
-        which the median over all turns.
+        For each name the seconds of one call. The mean is taken over the
+        calls of a turn, then the median over the turns.
 
     Raises:
         ValueError: If ``rounds`` or ``in_a_row`` is below 1.

@@ -67,12 +67,12 @@ def test(
         cfg: From :func:`.load_config`.
         checkpoint: File of the whole model, or a compressed one.
         amp: ``'fp16'``, ``'bf16'`` or None.
-        execution: Of a compressed backbone, one of
-            :data:`halvit_mm.compression.EXECUTIONS`; None keeps its products
-            between calls, which is as fast as ``'materialize'``.
+        execution: How a compressed backbone computes: one of
+            :data:`halvit_mm.compression.EXECUTIONS`, or None to keep its
+            products between calls, which is as fast as ``'materialize'``.
 
     Returns:
-        Metric -> value as the host gives it.
+        The value of each metric, as the host computes it.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.

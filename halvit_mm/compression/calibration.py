@@ -28,12 +28,15 @@ def calibrate(
 
     Args:
         original: The model as it was.
-        compression: Of a copy of it, which is changed.
+        compression: Compression of a copy of it; the copy is changed.
         batches: Images, (B, 3, H, W) each; the same ones in every call.
         folder: For states and activations. A call that finds states of the
             same weights, settings and first batch there goes on from them,
             to the same result.
         report: Called after every step.
+
+    Returns:
+        The errors of every unit.
 
     Raises:
         ValueError: If activations are not finite, naming the layer; if the

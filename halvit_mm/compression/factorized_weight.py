@@ -86,7 +86,7 @@ class FactorizedWeight(nn.Module):
         return product
 
     def _count(self, factor: Tensor) -> Tuple[int, ...]:
-        """Tells whether something was changed in place."""
+        """Collect what a change in place would change: version counters."""
         tensors = (factor, self.base.weight, self.mask, self.scale)
         return tuple(
             x

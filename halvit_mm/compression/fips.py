@@ -33,7 +33,7 @@ class Compression:
         model: The model that is compressed.
         config: Settings.
         groups: The groups that are factorised.
-        structures: How; one per group.
+        structures: How each of these groups is factorised.
         kept_dense: Structures of the groups that are not factorised, because
             they would not become smaller.
         svd_errors: ``|M - U V| / |M|`` of the truncated SVD of each group,

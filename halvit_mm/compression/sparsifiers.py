@@ -113,9 +113,10 @@ class RigL(Sparsifier):
     share that is exchanged falls as a cosine.
 
     Args:
-        ratio: That share at the start (0.3 in RigL's paper; FiPS's text has
-            lost its figure: our choice).
-        args, kwargs: As for :class:`Sparsifier`.
+        args: The arguments of :class:`Sparsifier`.
+        ratio: Share of the entries that is exchanged at the start (0.3 in
+            RigL's paper; FiPS's text has lost its figure: our choice).
+        kwargs: The arguments of :class:`Sparsifier` by keyword.
     """
 
     default_end = 0.75
@@ -178,7 +179,7 @@ METHODS = dict(gmp=GMP, rigl=RigL, static=Static, dense=Dense)
 
 
 def build_sparsifier(method: str, *args, **kwargs) -> Sparsifier:
-    """Make a :class:`Sparsifier` of a method, with its arguments.
+    """Make the :class:`Sparsifier` of a method from its arguments.
 
     Raises:
         ValueError: For a method that is not in :data:`METHODS`.

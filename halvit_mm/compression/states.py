@@ -22,9 +22,9 @@ def digest_of(
     """Digest what settles a result, before anything is computed.
 
     Args:
-        units: Name -> unit of the original, whose weights count.
-        batches: Images; their number and the first batch count.
-        config: Settings.
+        units: Units of the original by name; their weights count.
+        batches: Images; the number of batches and the first one count.
+        config: Settings; those without an effect on the result do not count.
     """
     settings = asdict(config)
     settings = {k: settings[k] for k in settings if k not in _WITHOUT_EFFECT}

@@ -53,11 +53,16 @@ class Structure(NamedTuple):
         return size + (self.width if self.scaled else 0)
 
     def relative_size(self, sparsity: float, itemsize: int) -> float:
-        """Bytes in a file, with one bit per entry as the mask, of the dense.
+        """Compare the bytes in a file with those of the dense weights.
+
+        The mask takes one bit for each entry of the factors.
 
         Args:
             sparsity: Share of the factors' entries that is zero.
             itemsize: Bytes of a parameter.
+
+        Returns:
+            Bytes of the factorised group, as a share of the dense ones.
         """
         mask = self.rank * self.width / 8
         size = itemsize * self.parameters(sparsity) + mask
@@ -102,8 +107,9 @@ def attach_structure(
 
     Args:
         model: The model, which gets the bases registered.
-        structures: One per group, of :func:`.fips.prepare` or of a file.
-        prefix: What their names have in front of those in the model.
+        structures: One per group, from :func:`.fips.prepare` or from a file.
+        prefix: What the structures' names begin with, in front of the names
+            in the model.
 
     Raises:
         ValueError: If a name lacks the prefix, if a weight is missing or has

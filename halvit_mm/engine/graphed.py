@@ -22,8 +22,6 @@ from torch import Tensor, nn
 
 from .. import ops
 
-__all__ = ['CapturedForward', 'GraphedForward']
-
 Outputs = Union[Tensor, Tuple[Tensor, ...]]
 
 
@@ -31,11 +29,11 @@ class CapturedForward(NamedTuple):
     """A recorded forward pass.
 
     Attributes:
-        inputs: Tensors that it reads.
-        outputs: Tensors that it writes, a tensor or a tuple.
-        replay: Runs it.
-        held: Whatever else it reads. A graph knows addresses only; what is
-            held here is not freed while it can be played.
+        inputs: The tensors that it reads.
+        outputs: The tensor or the tuple of tensors that it writes.
+        replay: The function that runs it.
+        held: Whatever else it reads. A graph knows only addresses; what is
+            held here is not freed while the graph exists.
     """
 
     inputs: Tuple[Tensor, ...]
@@ -73,7 +71,7 @@ class GraphedForward:
         module: Takes tensors by position, returns a tensor or a tuple of
             tensors.
         max_graphs: Number of graphs to keep.
-        copy_outputs: Whether results are copies. Without, the next call with
+        copy_outputs: Whether results are copies. If not, the next call with
             the same shapes overwrites them.
         num_warmup: Eager runs before recording, in which libraries choose
             their algorithms.
@@ -82,7 +80,7 @@ class GraphedForward:
         ValueError: If ``max_graphs`` or ``num_warmup`` is below 1.
     """
 
-    #: Of the tensors that can be graphed.
+    #: The type of device whose tensors can be graphed.
     device_type = 'cuda'
 
     def __init__(

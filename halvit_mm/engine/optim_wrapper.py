@@ -9,8 +9,6 @@ from torch import nn
 
 from ..registry import OPTIM_WRAPPERS
 
-__all__ = ['BFloat16OptimWrapper']
-
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):

@@ -11,8 +11,6 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..registry import HOOKS
 
-__all__ = ['PeakToFinalHook']
-
 
 @HOOKS.register_module()
 class PeakToFinalHook(Hook):

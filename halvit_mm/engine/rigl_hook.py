@@ -13,7 +13,7 @@ from ..registry import HOOKS
 
 @HOOKS.register_module()
 class RigLHook(Hook):
-    """Moves the entries of sparse factors while a model is fine-tuned.
+    """Move the entries of sparse factors while a model is fine-tuned.
 
     FiPS, Sec. 3, Global Error Minimization: every ``interval`` steps the
     smallest entries are dropped, and as many grow where the gradient, averaged

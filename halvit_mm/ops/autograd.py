@@ -15,8 +15,6 @@ import torch
 
 from .schemas import NAMESPACE
 
-__all__ = ['DIFFERENTIABLE']
-
 #: Operators that have a gradient, each with its ``_context`` and
 #: ``_backward`` here.
 DIFFERENTIABLE = ('add_layer_norm', 'tied_qkv', 'tied_out', 'tied_ffn')

@@ -6,15 +6,6 @@ from typing import Dict, Optional, Tuple
 import torch
 from torch import Tensor
 
-__all__ = [
-    'check_gelu',
-    'check_input',
-    'check_parameters',
-    'compute_dtype',
-    'is_autocast',
-    'without_autocast',
-]
-
 _GELUS = ('none', 'tanh')
 
 

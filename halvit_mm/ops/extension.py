@@ -22,16 +22,6 @@ from typing import Dict, Iterator, Optional
 
 import torch
 
-__all__ = [
-    'backend',
-    'backend_reason',
-    'forced_impl',
-    'in_compile',
-    'is_broken',
-    'is_plain',
-    'use',
-]
-
 CHOICES = ('auto', 'cuda', 'fallback', 'plain')
 _HERE = Path(__file__).parent
 _TAG = re.compile(rb'halvit_mm-build\{([^}]*)\}')

@@ -20,8 +20,6 @@ from torch.utils.flop_counter import register_flop_formula
 
 from .schemas import NAMESPACE
 
-__all__ = ['jit_handles', 'register']
-
 Shape = Sequence[int]
 _ops = getattr(torch.ops, NAMESPACE)
 

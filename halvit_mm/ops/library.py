@@ -15,8 +15,6 @@ from .checks import without_autocast
 from .fallback import KERNELS
 from .schemas import NAMESPACE, SCHEMAS
 
-__all__ = ['LIBRARY']
-
 
 def _without_autocast(kernel: Callable) -> Callable:
     # The caller chose the dtypes; autocast would cast inside once more.

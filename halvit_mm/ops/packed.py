@@ -14,8 +14,6 @@ from .fallback.products import product_dtype
 from .routing import uses_definition
 from .schemas import NAMESPACE
 
-__all__ = ['invalidate_graphs', 'pack_qkv', 'packed_qkv', 'graphs_version']
-
 _ops = getattr(torch.ops, NAMESPACE)
 _graphs_version = 0
 

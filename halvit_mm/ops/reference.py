@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['add_layer_norm', 'tied_ffn', 'tied_out', 'tied_qkv']
-
 
 def add_layer_norm(
     residual: Tensor,

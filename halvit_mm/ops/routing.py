@@ -9,8 +9,6 @@ from torch import Tensor
 
 from .extension import backend, in_compile, is_broken, is_plain
 
-__all__ = ['uses_definition']
-
 _CUDA_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CUDA_MULTIPLE = 8  # elements: the kernels load 16 bytes at a time
 _CUDA_WIDEST = 8192  # elements of a row that the norm keeps in registers

@@ -10,8 +10,6 @@ float32, and their gradients leave in that dtype. A tensor that is not needed
 is returned with no elements.
 """
 
-__all__ = ['NAMESPACE', 'SCHEMAS']
-
 NAMESPACE = 'halvit'
 
 SCHEMAS = {

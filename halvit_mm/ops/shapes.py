@@ -6,22 +6,9 @@ Arguments and results: :mod:`.schemas`.
 import torch
 from torch import Tensor
 
-__all__ = [
-    'add_layer_norm',
-    'add_layer_norm_backward',
-    'pack_qkv',
-    'tied_ffn',
-    'tied_ffn_backward',
-    'tied_ffn_inference',
-    'tied_out',
-    'tied_out_backward',
-    'tied_qkv',
-    'tied_qkv_backward',
-]
-
 
 def _like(x: Tensor, *shape: int, dtype=None) -> Tensor:
-    """Return a contiguous tensor, even if ``x`` is not."""
+    """Make an uninitialised tensor, contiguous even if ``x`` is not."""
     return x.new_empty(shape or x.shape, dtype=dtype or x.dtype)
 
 

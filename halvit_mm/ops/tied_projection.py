@@ -18,8 +18,6 @@ from .routing import uses_definition
 from .schemas import NAMESPACE
 from .tuning import gelu_in_product
 
-__all__ = ['add_layer_norm', 'layer_norm', 'tied_ffn', 'tied_out', 'tied_qkv']
-
 _ops = getattr(torch.ops, NAMESPACE)
 assert library.LIBRARY is not None  # importing it defines the operators
 
@@ -37,10 +35,14 @@ def layer_norm(
     eps: float,
     dtype: Optional[torch.dtype] = None,
 ) -> Tensor:
-    """Compute a layer norm: :func:`add_layer_norm` of ``x`` without a sum.
+    """Compute a layer norm by :func:`add_layer_norm`, without a sum.
 
     Args:
-        x: (B, T, D); the others as there.
+        x: (B, T, D).
+        weight: (D,).
+        bias: (D,).
+        eps: Added to the variance.
+        dtype: Dtype of the norm; by default autocast's, or that of ``x``.
 
     Returns:
         (B, T, D).

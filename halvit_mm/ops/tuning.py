@@ -12,8 +12,6 @@ from torch import Tensor
 from .extension import backend, forced_impl
 from .schemas import NAMESPACE
 
-__all__ = ['gelu_in_product']
-
 _REPEATS = 5
 _SIGNED_MULTIPLE = 16  # half of a row starts at 16 bytes
 _ops = getattr(torch.ops, NAMESPACE)

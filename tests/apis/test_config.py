@@ -8,6 +8,7 @@ from mmengine.optim import build_optim_wrapper
 
 from halvit_mm.apis import load_config
 
+from ..configs import flat
 from ..tools.conftest import ROOT
 
 DETECTOR = ROOT / 'configs/maskrcnn_halvit_t.py'
@@ -24,16 +25,10 @@ def datasets(cfg):
     return [cfg[name].dataset for name in DATALOADERS]
 
 
-def settings(node, key, path=''):
+def settings(node, key):
     """Every ``key`` in a nested config: path -> value."""
-    found = {}
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    for name, child in items:
-        if name == key:
-            found[path] = child
-        elif isinstance(child, (dict, list, tuple)):
-            found.update(settings(child, key, f'{path}.{name}'))
-    return found
+    leaves = flat(node).items()
+    return {k: v for k, v in leaves if k.rpartition('.')[2] == key}
 
 
 @pytest.fixture
@@ -104,25 +99,15 @@ def test_classes_are_taken_from_the_annotations(data_root):
     before = load({'data_root': str(data_root)})
     after = load({'data_root': str(data_root), 'classes': 'auto'})
     assert [d.metainfo.classes for d in datasets(after)] == [NAMES] * 3
-    assert settings(before.model, 'num_classes') == {
-        '.roi_head.bbox_head': 80,
-        '.roi_head.mask_head': 80,
-    }
-    assert settings(after.model, 'num_classes') == {
-        '.roi_head.bbox_head': 2,
-        '.roi_head.mask_head': 2,
-    }
+    heads = [f'roi_head.{kind}_head.num_classes' for kind in ('bbox', 'mask')]
+    for cfg, number in ((before, 80), (after, 2)):
+        expected = dict.fromkeys(heads, number)
+        assert settings(cfg.model, 'num_classes') == expected
 
 
 def test_classes_reach_every_head_of_a_cascade(data_root):
-    heads = [dict(num_classes=80), dict(num_classes=80)]
-    cfg = load(
-        {
-            'data_root': str(data_root),
-            'classes': 'auto',
-            'model.roi_head.bbox_head': heads,
-        }
-    )
+    heads = {'model.roi_head.bbox_head': [dict(num_classes=80)] * 2}
+    cfg = load({'data_root': str(data_root), 'classes': 'auto', **heads})
     assert [h.num_classes for h in cfg.model.roi_head.bbox_head] == [2, 2]
 
 
@@ -148,10 +133,8 @@ def test_classes_need_distinct_names(data_root, names):
 def test_bf16_runs_anywhere(path, no_gpu):
     cfg = load(path=path, amp='bf16')
     assert cfg.optim_wrapper.type == 'halvit_mm.BFloat16OptimWrapper'
-    assert (
-        cfg.optim_wrapper.optimizer
-        == load(path=path).optim_wrapper['optimizer']
-    )
+    before = load(path=path).optim_wrapper
+    assert cfg.optim_wrapper.optimizer == before.optimizer
 
 
 def test_bf16_takes_the_place_of_fp16():

@@ -135,8 +135,7 @@ def test_a_compressed_file_is_read_and_hashed_once(
     assert counts == dict(opened=2, tensors=1, checksum=1)
     expected = read_compressed(path).state_dict
     if execution is None:
-        state = models[0].state_dict()
-        assert_close(dict(state), dict(expected), rtol=0, atol=0)
+        assert_close(models[0].state_dict(), expected, rtol=0, atol=0)
 
 
 def test_another_image_size_is_tested_and_compressed(tmp_path, models):

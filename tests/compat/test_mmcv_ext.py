@@ -67,8 +67,7 @@ def test_unknown_choice(folder, monkeypatch):
 
 
 @pytest.mark.skipif(is_compiled, reason='mmcv is compiled here')
-def test_native_without_compiled_mmcv_fails_at_the_import(monkeypatch):
-    monkeypatch.setenv(OPS_ENV_VAR, 'native')
+def test_native_without_compiled_mmcv_fails_at_the_import():
     code = (
         'import halvit_mm\n'  # quiet: only who needs an operator is told
         'try:\n'
@@ -76,4 +75,5 @@ def test_native_without_compiled_mmcv_fails_at_the_import(monkeypatch):
         'except ModuleNotFoundError as error:\n'
         '    print("missing:", error.name)\n'
     )
-    assert 'missing: mmcv._ext' in run(sys.executable, '-c', code).stdout
+    result = run(sys.executable, '-c', code, **{OPS_ENV_VAR: 'native'})
+    assert 'missing: mmcv._ext' in result.stdout

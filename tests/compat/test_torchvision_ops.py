@@ -63,15 +63,21 @@ def to_torch(*arrays):
     return tuple(map(torch.from_numpy, arrays))
 
 
+#: In double precision also where float32 tells only every eighth pixel.
+PRECISIONS = [(np.float32, 0.0), (np.float64, 2.0**26)]
+
+
+@pytest.mark.parametrize(('dtype', 'shift'), PRECISIONS)
 @pytest.mark.parametrize('seed', range(3))
 @pytest.mark.parametrize('iou_threshold', [0.3, 0.7])
-def test_nms(iou_threshold, seed):
-    boxes, scores = random_boxes(60, seed)
-    dets, inds = mmcv.ops.nms(*to_torch(boxes, scores), iou_threshold)
+def test_nms(iou_threshold, seed, dtype, shift):
+    boxes, scores = (x.astype(dtype) for x in random_boxes(60, seed))
+    moved = boxes + dtype(shift)
+    dets, inds = mmcv.ops.nms(*to_torch(moved, scores), iou_threshold)
     expected = naive_nms(boxes, scores, iou_threshold)
     assert 1 < len(expected) < 60
     assert inds.tolist() == expected
-    assert torch.equal(dets[:, :4], torch.from_numpy(boxes[expected]))
+    assert torch.equal(dets[:, :4], torch.from_numpy(moved[expected]))
     assert torch.equal(dets[:, 4], torch.from_numpy(scores[expected]))
 
 
@@ -85,6 +91,7 @@ def test_nms_filters_scores_and_cuts():
     assert inds.tolist() == expected[:4]
 
 
+@pytest.mark.parametrize(('dtype', 'shift'), PRECISIONS)
 @pytest.mark.parametrize('seed', range(3))
 @pytest.mark.parametrize(
     ('method', 'weigh'),
@@ -95,10 +102,11 @@ def test_nms_filters_scores_and_cuts():
     ],
     ids=['naive', 'linear', 'gaussian'],
 )
-def test_soft_nms(method, weigh, seed):
-    boxes, scores = random_boxes(40, seed)
+def test_soft_nms(method, weigh, seed, dtype, shift):
+    boxes, scores = (x.astype(dtype) for x in random_boxes(40, seed))
+    moved = boxes + dtype(shift)
     dets, inds = mmcv.ops.soft_nms(
-        *to_torch(boxes, scores),
+        *to_torch(moved, scores),
         iou_threshold=0.3,
         sigma=0.4,
         min_score=0.15,
@@ -107,8 +115,9 @@ def test_soft_nms(method, weigh, seed):
     expected, lowered = zip(*naive_soft_nms(boxes, scores, weigh, 0.15))
     assert 1 < len(expected) < 40  # some were dropped
     assert inds.tolist() == list(expected)
-    assert torch.equal(dets[:, :4], torch.from_numpy(boxes[list(expected)]))
-    np.testing.assert_allclose(dets[:, 4], lowered, rtol=1e-5)
+    assert torch.equal(dets[:, :4], torch.from_numpy(moved[list(expected)]))
+    rtol = 1e-5 if dtype == np.float32 else 1e-6
+    np.testing.assert_allclose(dets[:, 4], lowered, rtol=rtol)
 
 
 def test_soft_nms_leaves_its_inputs_alone():
@@ -117,29 +126,6 @@ def test_soft_nms_leaves_its_inputs_alone():
     mmcv.ops.soft_nms(boxes, scores, method='linear')
     assert torch.equal(boxes, before[0])
     assert torch.equal(scores, before[1])
-
-
-#: Where float32 tells only every eighth pixel from the next.
-FAR = 2.0**26
-
-
-def test_nms_in_double_precision():
-    boxes, scores = (x.astype(np.float64) for x in random_boxes(60))
-    dets, inds = mmcv.ops.nms(*to_torch(boxes + FAR, scores), 0.5)
-    assert dets.dtype == torch.float64
-    assert inds.tolist() == naive_nms(boxes, scores, 0.5)
-
-
-def test_soft_nms_in_double_precision():
-    boxes, scores = (x.astype(np.float64) for x in random_boxes(40))
-    dets, inds = mmcv.ops.soft_nms(
-        *to_torch(boxes + FAR, scores), sigma=0.4, method='gaussian'
-    )
-    expected, lowered = zip(
-        *naive_soft_nms(boxes, scores, lambda x: np.exp(-(x**2) / 0.4), 1e-3)
-    )
-    assert inds.tolist() == list(expected)
-    np.testing.assert_allclose(dets[:, 4], lowered, rtol=1e-6)
 
 
 @pytest.mark.parametrize('split_thr', [10_000, 5])

@@ -3,17 +3,11 @@
 killed.py FOLDER OUT
 """
 
-import copy
 import sys
 from pathlib import Path
 
-from halvit_mm.compression import (
-    FiPSConfig,
-    calibrate,
-    prepare,
-    save_compressed,
-)
-from tests.compression.models import GROUPS, Net, batches
+from halvit_mm.compression import FiPSConfig, save_compressed
+from tests.compression.models import GROUPS, Net, batches, compress
 
 CONFIG = FiPSConfig(
     GROUPS,
@@ -27,17 +21,10 @@ CONFIG = FiPSConfig(
 
 
 def main(folder: str, out: str):
-    original = Net()
-    compression = prepare(copy.deepcopy(original), CONFIG)
-    calibrate(
-        original,
-        compression,
-        batches(),
-        Path(folder),
-        lambda progress: print(
-            progress.passes_done, progress.step, flush=True
-        ),
-    )
+    def report(progress):
+        print(progress.passes_done, progress.step, flush=True)
+
+    compression, _ = compress(CONFIG, Path(folder), Net(), batches(), report)
     save_compressed(compression.model, compression.structures, Path(out))
 
 

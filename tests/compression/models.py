@@ -1,7 +1,11 @@
 """A model of two MLPs per stage that is compressed in these tests."""
 
+import copy
+
 import torch
 from torch import nn
+
+from halvit_mm.compression import calibrate, prepare
 
 D, HIDDEN, BLOCKS = 12, 40, 4
 
@@ -55,3 +59,10 @@ def tokens(seed=0, batch=4):
 
 def batches(number=5):
     return [tokens(seed) for seed in range(number)]
+
+
+def compress(config, folder, original, data, report=lambda progress: None):
+    """Compress a copy of a model; the compression and the errors."""
+    compression = prepare(copy.deepcopy(original), config)
+    errors = calibrate(original, compression, data, folder, report)
+    return compression, errors

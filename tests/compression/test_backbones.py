@@ -10,7 +10,6 @@ from torch.testing import assert_close
 from halvit_mm.compression import (
     FiPSConfig,
     attach_structure,
-    calibrate,
     convert,
     factors,
     load_compressed,
@@ -19,6 +18,8 @@ from halvit_mm.compression import (
 )
 from halvit_mm.models import HaLViT, PlainViT
 from tests.helpers import build, randomise
+
+from .models import compress
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = [torch.randn(2, 3, 32, 32, generator=GENERATOR) for _ in range(3)]
@@ -94,8 +95,7 @@ def test_exact_factors_leave_no_error(case, tmp_path):
     config = FiPSConfig(
         groups, square=square, rank=64, epochs=0, method='dense'
     )
-    compression = prepare(copy.deepcopy(original), config)
-    errors = calibrate(original, compression, IMAGES, tmp_path)
+    _, errors = compress(config, tmp_path, original, IMAGES)
     assert len(errors) >= 3
     assert all(e.before == e.after < 1e-9 for e in errors)
 
@@ -105,30 +105,19 @@ def test_a_unit_with_keyword_arguments_is_refused(tmp_path):
     original = build(VisionTransformer)
     original.eval()
     config = FiPSConfig(r'layers\.\d\.ffn', budget=0.5, sparsity=0.5)
-    compression = prepare(copy.deepcopy(original), config)
     with pytest.raises(ValueError, match=r"\['identity'\].*0\.ffn\.layers"):
-        calibrate(original, compression, IMAGES, tmp_path)
+        compress(config, tmp_path, original, IMAGES)
 
 
 def test_calibrated_and_stored(case, tmp_path):
     original, groups, square = case
-    model = copy.deepcopy(original)
-    config = FiPSConfig(
-        groups,
-        budget=0.5,
-        sparsity=0.5,
-        square=square,
-        epochs=10,
-        lr=0.02,
-        interval=3,
-    )
-    compression = prepare(model, config)
-    errors = calibrate(original, compression, IMAGES, tmp_path / 'states')
-    before, after = (
-        sum(getattr(error, key) for error in errors)
-        for key in ('before', 'after')
-    )
-    assert after < 0.8 * before
+    options = dict(budget=0.5, sparsity=0.5, epochs=10, lr=0.02, interval=3)
+    config = FiPSConfig(groups, square=square, **options)
+    states = tmp_path / 'states'
+    compression, errors = compress(config, states, original, IMAGES)
+    model = compression.model
+    before = sum(error.before for error in errors)
+    assert sum(error.after for error in errors) < 0.8 * before
     structures = compression.structures
     path = tmp_path / 'c.safetensors'
     save_compressed(model, structures, path)

@@ -13,13 +13,15 @@ from halvit_mm.compression import (
     FiPSConfig,
     calibrate,
     factors,
-    find_groups,
-    fips,
     plan_compression,
     prepare,
+    scopes_of,
 )
 from halvit_mm.compression.activations import ActivationStore, capture
+from halvit_mm.compression.masks import flat, magnitudes_of
+from tests.helpers import assert_same_state
 
+from . import models
 from .models import GROUPS, Net, batches
 
 CONFIG = FiPSConfig(
@@ -36,9 +38,9 @@ CONFIG = FiPSConfig(
 def compress(
     folder, config=CONFIG, report=lambda progress: None, data=5, seed=0
 ):
-    original = Net(seed)
-    compression = prepare(copy.deepcopy(original), config)
-    errors = calibrate(original, compression, batches(data), folder, report)
+    compression, errors = models.compress(
+        config, folder, Net(seed), batches(data), report
+    )
     return compression.model, errors
 
 
@@ -73,10 +75,8 @@ def test_errors_fall(method, scope, tmp_path):
     config = replace(CONFIG, method=method, prune_scope=scope)
     model, errors = compress(tmp_path, config)
     assert [e.name for e in errors] == [f'blocks.{i}.mlp' for i in range(4)]
-    before, after = (
-        sum(getattr(e, key) for e in errors) for key in ('before', 'after')
-    )
-    assert after < 0.9 * before
+    before = sum(e.before for e in errors)
+    assert sum(e.after for e in errors) < 0.9 * before
     by_hand = energy(model, Net(), [e.name for e in errors], batches())
     for error in errors:
         assert error.after == pytest.approx(by_hand[error.name], rel=1e-3)
@@ -86,9 +86,8 @@ def test_error_before_is_that_of_the_pruned_svd(tmp_path):
     _, errors = compress(tmp_path)
     model = Net()
     prepare(model, CONFIG)
-    for group in (('0', '1'), ('2', '3')):
-        found = [f for f in factors(model) if f.name.split('.')[1] in group]
-        sizes = torch.cat([f.factor.detach().abs().flatten() for f in found])
+    for found in scopes_of(list(factors(model)), 'group'):
+        sizes = flat(found, magnitudes_of)
         limit = sizes.sort().values[len(sizes) - round(0.5 * len(sizes))]
         for factor in found:
             factor.weight.mask.copy_(factor.factor.abs() >= limit)
@@ -134,14 +133,12 @@ def test_a_killed_run_goes_on_to_the_same_result(method, scope, at, tmp_path):
     model, again = compress(tmp_path / 'killed', config, resumed.append)
     assert len(resumed) < (30 if scope == 'model' else 60) - at + 4
     assert again == errors
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, expected.state_dict()[name]), name
+    assert_same_state(model, expected)
     # and a third call has nothing to do
     calls.clear()
     model, again = compress(tmp_path / 'killed', config, calls.append)
     assert not calls and again == errors
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, expected.state_dict()[name]), name
+    assert_same_state(model, expected)
 
 
 @pytest.mark.parametrize(
@@ -162,13 +159,8 @@ def test_states_of_others_are_refused(other, tmp_path):
 
 def test_the_sparsity_is_reached_without_any_step(tmp_path):
     model, _ = compress(tmp_path, replace(CONFIG, method='gmp', epochs=0))
-    for group in ('blocks.0 blocks.1', 'blocks.2 blocks.3'):
-        masks = [
-            f.weight.mask.flatten()
-            for f in factors(model)
-            if f.name.startswith(tuple(group.split()))
-        ]
-        mask = torch.cat(masks)
+    for scope in scopes_of(list(factors(model)), 'group'):
+        mask = flat(scope, lambda factor: factor.weight.mask)
         assert mask.sum() == round(0.5 * len(mask))
 
 
@@ -215,8 +207,7 @@ def test_spilling_changes_nothing(tmp_path):
     one, errors = compress(tmp_path / 'a')
     two, again = compress(tmp_path / 'b', replace(CONFIG, memory_limit=0))
     assert errors == again
-    for name, value in one.state_dict().items():
-        assert torch.equal(value, two.state_dict()[name])
+    assert_same_state(one, two)
     assert not list((tmp_path / 'b').glob('activations*/*'))
 
 
@@ -302,15 +293,3 @@ def test_factors_that_are_not_finite():
     config = replace(CONFIG, budget=0.8, sparsity=0.75, tau=1e-300)
     with pytest.raises(ValueError, match=r'group0: .*fips\.tau=1e-300'):
         prepare(Net(), config)
-
-
-def test_groups_are_found_once(tmp_path, monkeypatch):
-    found = []
-
-    def count(*args):
-        found.append(args)
-        return find_groups(*args)
-
-    monkeypatch.setattr(fips, 'find_groups', count)
-    compress(tmp_path)
-    assert len(found) == 1

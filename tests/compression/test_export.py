@@ -1,7 +1,6 @@
 """Compressed files: lossless, as small as promised, refused when damaged."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -23,6 +22,7 @@ from halvit_mm.compression import (
 )
 from halvit_mm.compression.sparsifiers import build_sparsifier
 
+from ..tools.conftest import run
 from .models import GROUPS, WIDTH, D, Net, tokens
 
 
@@ -177,6 +177,5 @@ def test_no_host_is_needed(compressed):
         'from halvit_mm.compression import read_compressed\n'
         f'print(len(read_compressed({str(path)!r}).structures))'
     )
-    command = [sys.executable, '-c', code]
-    output = subprocess.run(command, capture_output=True, text=True)
-    assert output.stdout.strip() == str(len(GROUPS)), output.stderr
+    output = run(sys.executable, '-c', code).stdout
+    assert output.strip() == str(len(GROUPS))

@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from ..tools.conftest import ROOT
+
 STEPS = 2 * 10 * 5  # groups, epochs, batches
 
 

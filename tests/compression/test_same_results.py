@@ -3,15 +3,14 @@
 In double precision, so that masks do not depend on the order of sums.
 """
 
-import copy
 import hashlib
 
 import pytest
 import torch
 
-from halvit_mm.compression import FiPSConfig, calibrate, factors, prepare
+from halvit_mm.compression import FiPSConfig, factors
 
-from .models import GROUPS, Net, batches
+from .models import GROUPS, Net, batches, compress
 
 COMMON = dict(epochs=6, lr=3e-3, interval=4)
 
@@ -89,28 +88,15 @@ RECORDED = {
 }
 
 
-def compress(options, folder):
-    """Compress the tiny model.
-
-    Returns:
-        The model, the ranks, the errors.
-    """
-    original = Net().double()
-    config = FiPSConfig(GROUPS, **COMMON, **options)
-    compression = prepare(copy.deepcopy(original), config)
-    data = [batch.double() for batch in batches()]
-    errors = calibrate(original, compression, data, folder)
-    ranks = [structure.rank for structure in compression.structures]
-    return compression.model, ranks, errors
-
-
 @pytest.mark.parametrize('case', RECORDED)
 def test_recorded(case, tmp_path):
-    options, ranks, masks, expected = RECORDED[case]
-    model, found, errors = compress(options, tmp_path)
-    assert found == [ranks, ranks]
+    options, rank, masks, expected = RECORDED[case]
+    config = FiPSConfig(GROUPS, **COMMON, **options)
+    data = [batch.double() for batch in batches()]
+    compression, errors = compress(config, tmp_path, Net().double(), data)
+    assert [found.rank for found in compression.structures] == [rank, rank]
     digest = hashlib.sha256()
-    for factor in factors(model):
+    for factor in factors(compression.model):
         digest.update(factor.weight.mask.to(torch.uint8).numpy().tobytes())
     assert digest.hexdigest()[:16] == masks
     assert [error.name for error in errors] == [

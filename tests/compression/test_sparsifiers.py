@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from halvit_mm.compression import FiPSConfig, factors, prepare, scopes_of
+from halvit_mm.compression.masks import flat, magnitudes_of
 from halvit_mm.compression.schedulers import cosine, gmp_sparsity
 from halvit_mm.compression.sparsifiers import METHODS, build_sparsifier
 
@@ -16,19 +17,19 @@ def ready(method='gmp', scope='group', sparsity=0.75, **options):
     model = Net()
     prepare(model, FiPSConfig(GROUPS, budget=0.5, sparsity=sparsity))
     scopes = scopes_of(list(factors(model)), scope)
-    sparsifier = build_sparsifier(
-        method, scopes, sparsity, STEPS, interval=4, **options
-    )
+    options = {'interval': 4, **options}
+    sparsifier = build_sparsifier(method, scopes, sparsity, STEPS, **options)
     return model, scopes, sparsifier
+
+
+def mask_of(factor):
+    return factor.weight.mask
 
 
 def counts(scopes):
     """Entries kept and entries in all, of each scope."""
-    masks = [[f.weight.mask for f in scope] for scope in scopes]
-    return [
-        (sum(int(m.sum()) for m in ms), sum(m.numel() for m in ms))
-        for ms in masks
-    ]
+    masks = [flat(scope, mask_of) for scope in scopes]
+    return [(int(mask.sum()), len(mask)) for mask in masks]
 
 
 def train(model, sparsifier, after=lambda step: None):
@@ -44,20 +45,14 @@ def train(model, sparsifier, after=lambda step: None):
 
 
 def test_rigl_leaves_infinite_gradients_alone():
-    model = Net()
-    prepare(model, FiPSConfig(GROUPS, budget=0.6, sparsity=0.5))
-    found = list(factors(model))
-    sparsifier = build_sparsifier(
-        'rigl', scopes_of(found, 'model'), 0.5, 100, interval=1
-    )
+    model, (scope,), sparsifier = ready('rigl', 'model', 0.5, interval=1)
     sparsifier.start()
-    before = [f.weight.mask.clone() for f in found]
+    before = flat(scope, mask_of)
     for scale, moves in ((torch.inf, False), (1.0, True)):
         sparsifier.before_step(1)
         (scale * model(tokens()).square().mean()).backward()
         sparsifier.after_step(1)
-        same = [torch.equal(f.weight.mask, m) for f, m in zip(found, before)]
-        assert all(same) is not moves
+        assert torch.equal(flat(scope, mask_of), before) is not moves
 
 
 def test_gmp_schedule():
@@ -110,8 +105,7 @@ def test_the_largest_entries_are_kept():
     _, scopes, sparsifier = ready('static')
     sparsifier.start()
     for scope in scopes:
-        magnitudes = torch.cat([f.factor.abs().flatten() for f in scope])
-        mask = torch.cat([f.weight.mask.flatten() for f in scope])
+        magnitudes, mask = flat(scope, magnitudes_of), flat(scope, mask_of)
         assert magnitudes[mask].min() >= magnitudes[~mask].max()
 
 
@@ -137,15 +131,12 @@ def test_pruned_entries_get_no_gradient():
 def test_rigl_drops_the_smallest_and_grows_by_the_gradient():
     model, (scope,), sparsifier = ready('rigl', 'model', ratio=0.2)
     sparsifier.start()
-    before = [f.weight.mask.clone() for f in scope]
-    values = [f.factor.detach().abs().clone() for f in scope]
+    old, size = flat(scope, mask_of), flat(scope, magnitudes_of)
     sparsifier.before_step(4)
     model(tokens()).square().sum().backward()
-    dense = torch.cat([f.weight.gradient.abs().flatten() for f in scope])
+    dense = flat(scope, lambda factor: factor.weight.gradient.abs())
     sparsifier.after_step(4)
-    old = torch.cat([m.flatten() for m in before])
-    new = torch.cat([f.weight.mask.flatten() for f in scope])
-    size = torch.cat([v.flatten() for v in values])
+    new = flat(scope, mask_of)
     dropped, grown = old & ~new, new & ~old
     assert dropped.sum() == grown.sum() > 0
     number = int(cosine(4, int(0.75 * STEPS), 0.2) * int(old.sum()))
@@ -153,23 +144,21 @@ def test_rigl_drops_the_smallest_and_grows_by_the_gradient():
     assert set(dropped.nonzero().flatten().tolist()) <= set(smallest.tolist())
     # nothing that stayed out had a larger gradient
     assert dense[grown].min() >= dense[~old & ~new].max()
-    after = torch.cat([f.factor.detach().flatten() for f in scope])
-    assert after[grown].abs().max() == 0
+    assert flat(scope, magnitudes_of)[grown].max() == 0
     assert all(f.weight.gradient is None for f in scope)
 
 
 def test_rigl_rests_after_three_quarters():
-    model, scopes, sparsifier = ready('rigl')
+    model, (scope,), sparsifier = ready('rigl', 'model')
     masks = {}
 
     def keep(step):
-        masks[step] = [f.weight.mask.clone() for s in scopes for f in s]
+        masks[step] = flat(scope, mask_of)
 
     train(model, sparsifier, keep)
     last = int(0.75 * STEPS)
-    assert any((a != b).any() for a, b in zip(masks[1], masks[last - 1]))
-    for a, b in zip(masks[last], masks[STEPS]):
-        assert torch.equal(a, b)
+    assert not torch.equal(masks[1], masks[last - 1])
+    assert torch.equal(masks[last], masks[STEPS])
 
 
 def test_rigl_without_gradients():

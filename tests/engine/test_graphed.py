@@ -13,9 +13,21 @@ from halvit_mm.models.layers import pack_weights
 
 from ..helpers import build, randomise
 
-needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason='CUDA graphs need a GPU'
-)
+
+@pytest.fixture(autouse=True)
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+def needs_gpu(test):
+    has_gpu = torch.cuda.is_available()
+    skip = pytest.mark.skipif(not has_gpu, reason='CUDA graphs need a GPU')
+    return pytest.mark.cuda(skip(test))
+
+
+def as_tuple(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 class FakeGraphs(GraphedForward):
@@ -33,12 +45,7 @@ class FakeGraphs(GraphedForward):
             self.num_replays = getattr(self, 'num_replays', 0) + 1
             with torch.no_grad():
                 new = self.module(*static)
-                pairs = (
-                    zip(outputs, new)
-                    if isinstance(outputs, tuple)
-                    else [(outputs, new)]
-                )
-                for old, value in pairs:
+                for old, value in zip(as_tuple(outputs), as_tuple(new)):
                     old.copy_(value)
 
         return CapturedForward(static, outputs, replay, [])
@@ -59,13 +66,6 @@ def graphed(module=None, **kwargs):
     return FakeGraphs((module or nn.Linear(3, 2)).eval(), **kwargs)
 
 
-@pytest.fixture
-def no_grad():
-    with torch.no_grad():
-        yield
-
-
-@pytest.mark.usefixtures('no_grad')
 def test_a_shape_is_recorded_once_and_replayed_with_new_values():
     forward = graphed(Two())
     for _ in range(3):
@@ -77,13 +77,11 @@ def test_a_shape_is_recorded_once_and_replayed_with_new_values():
     assert (forward.num_captures, forward.num_replays) == (1, 3)
 
 
-@pytest.mark.usefixtures('no_grad')
 def test_what_makes_a_new_recording():
     forward = graphed(nn.GELU(), max_graphs=9)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        forward(torch.ones(2, 3))
-    with torch.autocast('cpu', dtype=torch.float16):
-        forward(torch.ones(2, 3))
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast('cpu', dtype=dtype):
+            forward(torch.ones(2, 3))
     for x in (
         torch.ones(2, 3),
         torch.ones(2, 4),
@@ -94,7 +92,6 @@ def test_what_makes_a_new_recording():
     assert forward.num_captures == forward.num_graphs == 5
 
 
-@pytest.mark.usefixtures('no_grad')
 def test_prepared_weights_are_recorded_anew():
     model = build(HaLViT).eval()
     forward = graphed(model)
@@ -112,7 +109,6 @@ def test_prepared_weights_are_recorded_anew():
         assert forward.num_graphs == 1
 
 
-@pytest.mark.usefixtures('no_grad')
 def test_shapes_beyond_the_limit_run_eagerly_and_say_so_once(caplog):
     forward = graphed(max_graphs=2)
     with caplog.at_level(logging.WARNING, logger='halvit_mm'):
@@ -125,7 +121,6 @@ def test_shapes_beyond_the_limit_run_eagerly_and_say_so_once(caplog):
     assert 'Linear' in record.message and 'max_graphs=2' in record.message
 
 
-@pytest.mark.usefixtures('no_grad')
 def test_reset_records_anew():
     forward = graphed(max_graphs=1)
     forward(torch.ones(1, 3))
@@ -135,7 +130,6 @@ def test_reset_records_anew():
     assert (forward.num_captures, forward.num_graphs) == (2, 1)
 
 
-@pytest.mark.usefixtures('no_grad')
 @pytest.mark.parametrize('copy_outputs', [True, False])
 def test_outputs_are_copies_unless_it_is_chosen_otherwise(copy_outputs):
     forward = graphed(copy_outputs=copy_outputs)
@@ -163,16 +157,19 @@ def test_recordings_serve_inside_and_outside_of_inference_mode():
 @pytest.mark.parametrize(
     ('error', 'act'),
     [
-        ('has no gradients', lambda f: f(torch.ones(1, 3))),
+        (
+            'has no gradients',
+            torch.enable_grad()(lambda f: f(torch.ones(1, 3))),
+        ),
         (
             'training mode',
-            torch.no_grad()(lambda f: (f.module.train(), f(torch.ones(1, 3)))),
+            lambda f: (f.module.train(), f(torch.ones(1, 3))),
         ),
-        ('at least one tensor', torch.no_grad()(lambda f: f())),
-        ('input 0 .* is a list', torch.no_grad()(lambda f: f([1]))),
+        ('at least one tensor', lambda f: f()),
+        ('input 0 .* is a list', lambda f: f([1])),
         (
             'input 0 .* is on meta: graphs need cpu',
-            torch.no_grad()(lambda f: f(torch.ones(1, 3, device='meta'))),
+            lambda f: f(torch.ones(1, 3, device='meta')),
         ),
     ],
 )
@@ -181,7 +178,6 @@ def test_bad_calls(error, act):
         act(graphed())
 
 
-@pytest.mark.usefixtures('no_grad')
 def test_a_part_in_training_mode_is_named():
     module = nn.Sequential(nn.Linear(3, 3), nn.Dropout()).eval()
     module[1].train()
@@ -189,7 +185,6 @@ def test_a_part_in_training_mode_is_named():
         FakeGraphs(module)(torch.ones(1, 3))
 
 
-@pytest.mark.usefixtures('no_grad')
 def test_other_results_are_refused_and_not_kept():
     class Lists(nn.Module):
         def forward(self, x):
@@ -201,7 +196,6 @@ def test_other_results_are_refused_and_not_kept():
     assert forward.num_graphs == 0
 
 
-@pytest.mark.usefixtures('no_grad')
 def test_the_cpu_is_refused():
     with pytest.raises(ValueError, match='is on cpu: graphs need cuda'):
         GraphedForward(nn.Linear(3, 2).eval())(torch.ones(1, 3))
@@ -219,9 +213,7 @@ def backbone():
     return randomise(model).eval().cuda()
 
 
-@pytest.mark.cuda
 @needs_gpu
-@pytest.mark.usefixtures('no_grad')
 @pytest.mark.parametrize('dtype', [None, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('packed', [False, True])
 def test_replay_equals_the_module(backbone, dtype, packed):
@@ -236,9 +228,7 @@ def test_replay_equals_the_module(backbone, dtype, packed):
     assert forward.num_graphs == 2
 
 
-@pytest.mark.cuda
 @needs_gpu
-@pytest.mark.usefixtures('no_grad')
 def test_replay_sees_weights_that_change_in_place(backbone):
     forward = GraphedForward(backbone)
     image = torch.randn(1, 3, 32, 32, device='cuda')
@@ -249,9 +239,7 @@ def test_replay_sees_weights_that_change_in_place(backbone):
     torch.testing.assert_close(after, backbone(image))
 
 
-@pytest.mark.cuda
 @needs_gpu
-@pytest.mark.usefixtures('no_grad')
 def test_dropped_copies_are_not_replayed(backbone):
     pack_weights(backbone, torch.bfloat16)
     forward = GraphedForward(backbone)
@@ -263,9 +251,7 @@ def test_dropped_copies_are_not_replayed(backbone):
     assert not torch.allclose(after[0], before[0])
 
 
-@pytest.mark.cuda
 @needs_gpu
-@pytest.mark.usefixtures('no_grad')
 def test_recording_on_another_stream(backbone):
     image = torch.randn(2, 3, 32, 32, device='cuda')
     expected = backbone(image)

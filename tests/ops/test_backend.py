@@ -1,8 +1,6 @@
 """Which implementation is used, and what is said of it."""
 
 import logging
-import os
-import subprocess
 import sys
 
 import pytest
@@ -10,6 +8,8 @@ import torch
 
 from halvit_mm import ops
 from halvit_mm.ops import extension
+
+from ..tools.conftest import run
 
 pytestmark = pytest.mark.usefixtures('fresh')
 
@@ -45,15 +45,6 @@ def library(tmp_path, **build):
     return path
 
 
-def run(code, **environment):
-    return subprocess.run(
-        [sys.executable, '-c', code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_without_a_gpu(caplog):
     assert ops.backend() == 'fallback'
@@ -82,11 +73,12 @@ def test_an_unknown_choice():
 
 def test_the_environment_chooses():
     code = 'from halvit_mm import ops; print(ops.backend())'
-    result = run(code, HALVIT_MM_OPS_IMPL='2')
-    assert "HALVIT_MM_OPS_IMPL='2': choose 0 or 1" in result.stderr
-    assert run(code, HALVIT_MM_OPS='plain').stdout == 'plain\n'
-    result = run(code, HALVIT_MM_OPS='fast')
-    assert "HALVIT_MM_OPS='fast': choose one of" in result.stderr
+    command = (sys.executable, '-c', code)
+    result = run(*command, check=False, HALVIT_MM_OPS_IMPL='2')
+    assert "HALVIT_MM_OPS_IMPL='2': choose 0 or 1" in result.stdout
+    assert run(*command, HALVIT_MM_OPS='plain').stdout == 'plain\n'
+    result = run(*command, check=False, HALVIT_MM_OPS='fast')
+    assert "HALVIT_MM_OPS='fast': choose one of" in result.stdout
 
 
 def test_a_fitting_library_is_read_without_loading_it(tmp_path):

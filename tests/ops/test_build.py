@@ -1,9 +1,7 @@
 """``setup.py``: the CUDA build of the operators, and the install without."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 from importlib.metadata import version
@@ -15,7 +13,8 @@ from torch.utils import cpp_extension
 from halvit_mm.ops import extension
 from halvit_mm.ops.schemas import SCHEMAS
 
-ROOT = Path(__file__).parents[2]
+from ..tools.conftest import ROOT, run
+
 CSRC = ROOT / 'halvit_mm' / 'ops' / 'csrc'
 PURE = 'halvit_mm: pure Python install; FORCE_CUDA=1 pip install'
 
@@ -37,14 +36,9 @@ pytestmark = [pytest.mark.slow, needs_setuptools]
 
 
 def run_setup(*arguments, cwd=ROOT, **environment):
-    keep = {k: v for k, v in os.environ.items() if k != 'FORCE_CUDA'}
-    return subprocess.run(
-        [sys.executable, 'setup.py', *map(str, arguments)],
-        cwd=cwd,
-        env={**keep, **environment},
-        capture_output=True,
-        text=True,
-    )
+    settings = (f'{name}={value}' for name, value in environment.items())
+    command = ('env', '-u', 'FORCE_CUDA', *settings, sys.executable)
+    return run(*command, 'setup.py', *arguments, check=False, cwd=cwd)
 
 
 @pytest.fixture(scope='module')
@@ -55,16 +49,16 @@ def built(tmp_path_factory):
     if not cpp_extension.is_ninja_available():
         pytest.skip('no ninja, which shows what the compiler says')
     folder = tmp_path_factory.mktemp('build')
-    run = run_setup(
+    result = run_setup(
         *('build_ext', '--build-lib', folder / 'lib'),
         *('--build-temp', folder / 'temp'),
         FORCE_CUDA='1',
         TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX',
         NVCC_APPEND_FLAGS='-Xptxas -v',
     )
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    assert result.returncode == 0, result.stdout[-4000:]
     (library,) = (folder / 'lib' / 'halvit_mm').glob('_C*.so')
-    return library, run.stdout + run.stderr
+    return library, result.stdout
 
 
 def test_kernels_keep_to_their_registers(built):
@@ -112,13 +106,8 @@ def test_library_registers_every_operator(built):
         'has = torch._C._dispatch_has_kernel_for_dispatch_key\n'
         "print(all(has('halvit::' + n, 'CUDA') for n in sys.argv[2:]))"
     )
-    run = subprocess.run(
-        [sys.executable, '-c', code, str(built[0]), *SCHEMAS],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert run.stdout.split()[-1:] == ['True'], run.stderr
+    result = run(sys.executable, '-c', code, built[0], *SCHEMAS)
+    assert result.stdout.split()[-1:] == ['True'], result.stdout
 
 
 @pytest.fixture(scope='module')
@@ -133,9 +122,9 @@ def copy(tmp_path_factory):
 
 
 def test_plain_install_builds_nothing(copy):
-    run = run_setup('build', 'sdist', cwd=copy)
-    assert run.returncode == 0, run.stderr
-    assert run.stderr.count(PURE) == 1
+    result = run_setup('build', 'sdist', cwd=copy)
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.count(PURE) == 1
     assert not list(copy.rglob('*.so'))
     (package,) = (copy / 'build').glob('lib*')
     assert not (package / 'halvit_mm' / 'ops' / 'csrc').exists()
@@ -146,8 +135,8 @@ def test_plain_install_builds_nothing(copy):
 
 @pytest.mark.parametrize('value', ['', '0'])
 def test_other_values_do_not_force(copy, value):
-    run = run_setup('--version', cwd=copy, FORCE_CUDA=value)
-    assert run.returncode == 0 and PURE in run.stderr
+    result = run_setup('--version', cwd=copy, FORCE_CUDA=value)
+    assert result.returncode == 0 and PURE in result.stdout
 
 
 def test_build_without_torch_says_why(copy):
@@ -155,12 +144,7 @@ def test_build_without_torch_says_why(copy):
         "import sys; sys.modules['torch'] = None; sys.argv = ['setup.py']\n"
         "__file__ = 'setup.py'; exec(open('setup.py').read())"
     )
-    run = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=copy,
-        env={**os.environ, 'FORCE_CUDA': '1'},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode != 0
-    assert 'pass --no-build-isolation to pip' in run.stderr
+    command = (sys.executable, '-c', code)
+    result = run(*command, check=False, cwd=copy, FORCE_CUDA='1')
+    assert result.returncode != 0
+    assert 'pass --no-build-isolation to pip' in result.stdout

@@ -4,9 +4,7 @@ The kernels run under a small emulation of CUDA's threads, cublasLt's products
 in a loop that takes the same description; all between is what a GPU runs.
 """
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +12,9 @@ import pytest
 import torch
 from torch.utils import cpp_extension
 
+from ..tools.conftest import ROOT, run
+
 HERE = Path(__file__).parent / 'csrc'
-ROOT = HERE.parents[2]
 CSRC = ROOT / 'halvit_mm' / 'ops' / 'csrc'
 
 pytestmark = [
@@ -33,7 +32,7 @@ def library(tmp_path_factory):
     target = tmp_path_factory.mktemp('host') / 'libhalvit_host.so'
     folders = [str(CSRC), str(HERE), *cpp_extension.include_paths()]
     abi = int(torch.compiled_with_cxx11_abi())
-    command = [
+    run(
         *('g++', '-std=c++17', '-O1', '-fPIC', '-shared', '-Wall', '-Werror'),
         *('-Wno-unknown-pragmas', f'-D_GLIBCXX_USE_CXX11_ABI={abi}'),
         # an access that is not aligned ends the process
@@ -41,13 +40,11 @@ def library(tmp_path_factory):
         '-DHALVIT_HOST_EMULATION',
         *(f'-isystem{folder}' for folder in folders[2:]),
         *(f'-I{folder}' for folder in folders[:2]),
-        str(HERE / 'host_library.cpp'),
-        *('-o', str(target)),
+        HERE / 'host_library.cpp',
+        *('-o', target),
         *(f'-L{folder}' for folder in cpp_extension.library_paths()),
         *('-lc10', '-ltorch_cpu'),
-    ]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
+    )
     return target
 
 
@@ -56,14 +53,7 @@ def test_sources_on_the_cpu(library):
     command = [sys.executable, '-m', 'pytest', '-x', '--durations=0']
     # Only the fixtures beside the cases: the others import the host.
     command += ['-p', 'no:cacheprovider', f'--confcutdir={HERE}', *cases]
-    run = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, 'HALVIT_HOST_LIBRARY': str(library)},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    run(*command, HALVIT_HOST_LIBRARY=str(library))
 
 
 def test_every_source_is_compiled_here():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bench.saved import saved_bytes
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -133,22 +134,6 @@ def test_error_is_at_most_twice_pytorchs(
         assert error <= 0.1 * t.norm()
 
 
-def saved_bytes(function, module):
-    """Bytes of distinct storages that a graph keeps, parameters left out."""
-    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    sizes = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        function()
-    return sum(sizes.values())
-
-
 @pytest.mark.parametrize(
     ('choice', 'per_token_and_channel'), [('auto', 28), ('plain', 40)]
 )
@@ -167,7 +152,8 @@ def test_what_a_layer_keeps(choice, per_token_and_channel):
             with ops.use(choice), torch.autocast('cpu', torch.bfloat16):
                 return layer(x, (5, 10))
 
-        return saved_bytes(run, layer)
+        saved = saved_bytes(run, layer)
+        return saved.activations + saved.weights
 
     grows = (kept(6) - kept(2)) / 4  # what does not grow are cast weights
     tokens = T * D

@@ -6,19 +6,38 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from halvit_mm.datasets.shapes import draw_detection_split, draw_folder_split
 
 ROOT = Path(__file__).parents[2]
+CLASSIFIER = 'configs/demo/halvit_shapes.py'
+DETECTOR = 'configs/demo/maskrcnn_halvit_shapes.py'
+ONE_EPOCH = ('train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1')
+#: Make the studies' ViT a narrow one for `draw_dark_and_light`.
+TWO_CLASSES = {
+    'model.backbone.arch.embed_dims': 24,
+    'model.head.in_channels': 24,
+    'model.head.num_classes': 2,
+    'data_preprocessor.num_classes': 2,
+    'train_dataloader.batch_size': 8,
+    **{
+        f'{split}_dataloader.{key}': value
+        for split in ('train', 'val', 'test')
+        for key, value in (('num_workers', 0), ('persistent_workers', False))
+    },
+}
 
 
-def run(*command, check=True):
-    """Run from the repository's root; its output where it fails."""
+def run(*command, check=True, cwd=ROOT, **environment):
+    """Run a command; its output is shown where it fails."""
+    environment = {'OMP_NUM_THREADS': '1', **environment}
     result = subprocess.run(
         [str(part) for part in command],
-        cwd=ROOT,
-        env=dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1'),
+        cwd=cwd,
+        env=dict(os.environ, PYTHON=sys.executable, **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -28,8 +47,31 @@ def run(*command, check=True):
     return result
 
 
-def tool(name, *args, check=True):
+def tool(name, *args, options=(), check=True, **flags):
+    """Run a tool, ``work_dir=x`` as ``--work-dir x``."""
+    for flag, value in flags.items():
+        args += (f'--{flag.replace("_", "-")}', value)
+    if options:
+        args += ('--cfg-options', *options)
     return run(sys.executable, f'tools/{name}.py', *args, check=check)
+
+
+def draw_dark_and_light(root, number):
+    """Images of two classes in the folders of CIFAR-10."""
+    generator = np.random.default_rng(0)
+    for split in ('train', 'test'):
+        for label, name in enumerate(('dark', 'light')):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(number):
+                image = generator.integers(0, 100, (32, 32, 3)) + 150 * label
+                cv2.imwrite(str(folder / f'{i}.png'), image)
+
+
+def assert_picture(path):
+    """There is a picture, and something on it."""
+    picture = cv2.imread(str(path))
+    assert picture is not None and picture.std() > 5
 
 
 def free_port():
@@ -53,16 +95,8 @@ def shapes(tmp_path_factory):
 def pretrained(shapes, tmp_path_factory):
     """The work directory of one epoch of pretraining."""
     work_dir = tmp_path_factory.mktemp('pretrain')
-    tool(
-        'train',
-        'configs/demo/halvit_shapes.py',
-        '--work-dir',
-        work_dir,
-        '--cfg-options',
-        f'data_root={shapes}/classification',
-        'train_cfg.max_epochs=1',
-        'default_hooks.checkpoint.interval=1',
-    )
+    options = [f'data_root={shapes}/classification', *ONE_EPOCH]
+    tool('train', CLASSIFIER, work_dir=work_dir, options=options)
     return work_dir
 
 
@@ -82,15 +116,6 @@ def detection_options(shapes, pretrained):
 def detected(detection_options, tmp_path_factory):
     """The work directory of one epoch of detection from those weights."""
     work_dir = tmp_path_factory.mktemp('detect')
-    tool(
-        'train',
-        'configs/demo/maskrcnn_halvit_shapes.py',
-        '--work-dir',
-        work_dir,
-        '--amp',
-        'bf16',
-        '--cfg-options',
-        *detection_options,
-        'train_cfg.max_epochs=1',
-    )
+    options = [*detection_options, *ONE_EPOCH]
+    tool('train', DETECTOR, work_dir=work_dir, amp='bf16', options=options)
     return work_dir

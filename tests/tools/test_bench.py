@@ -16,7 +16,7 @@ from bench.saved import saved_bytes
 from bench.variants import VARIANTS, make_step
 from torch.testing import assert_close
 
-from .conftest import ROOT
+from .conftest import DETECTOR, ROOT
 
 B, T, D, HEADS, F = 2, 50, 32, 4, 128
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
@@ -53,20 +53,11 @@ def variant(name, *times):
     return VariantResult(name, samples=samples)
 
 
-def result_of(*variants, **kwargs):
-    options = dict(
-        case=layer().describe(),
-        reference=variants[0].name,
-        environment={},
-        command=[],
-        settings={},
-    )
-    return BenchmarkResult(variants=list(variants), **{**options, **kwargs})
-
-
 def test_ratios_are_taken_pair_by_pair():
     """A slow round slows both: the ratio of medians would be 1.5."""
-    result = result_of(variant('naive', 1, 2, 9), variant('ours', 2, 3, 3))
+    variants = [variant('naive', 1, 2, 9), variant('ours', 2, 3, 3)]
+    case = layer().describe()
+    result = BenchmarkResult(case, 'naive', variants, {}, [], {})
     ours = result['ours']
     assert ours.times == [4, 6, 6]
     assert ours.quartiles[1] == 6
@@ -153,20 +144,10 @@ def test_a_variant_that_fails_does_not_end_the_others(monkeypatch):
 
 
 def test_backbone_times_the_optimiser_apart():
-    case = BackboneCase(
-        mode='train',
-        dtype='bf16',
-        device='cpu',
-        batch=1,
-        arch=ARCH,
-        img_size=32,
-    )
+    case = BackboneCase(dtype='bf16', batch=1, arch=ARCH, img_size=32)
     result = run(case, ['untied', 'ours'])
-    assert set(result['ours'].samples[0]) == {
-        'forward',
-        'backward',
-        'optimiser',
-    }
+    phases = {'forward', 'backward', 'optimiser'}
+    assert set(result['ours'].samples[0]) == phases
     assert result.reference == 'untied'
     assert result.saved_per_channel(result['untied']) > (
         result.saved_per_channel(result['ours'])
@@ -232,31 +213,24 @@ def test_the_grid_is_for_a_gpu():
     assert sizes == set(itertools.product((384, 768), (50432, 8400, 197)))
 
 
-@pytest.mark.parametrize(
-    ('call', 'message'),
-    [
-        (lambda: run(layer(), ['fast']), "variant 'fast' does not exist"),
-        (
-            lambda: run(layer(), ['ours'], reference='naive'),
-            "reference='naive' is none of the variants",
-        ),
-        (lambda: run(layer(), ['ours'], rounds=0), 'rounds=0 must be'),
-        (lambda: layer(dtype='fp16'), 'fp16'),
-        (lambda: layer(act='relu'), "act='relu': choose one of"),
-        (lambda: layer(dtype='int8'), "dtype='int8'"),
-        (
-            lambda: LayerCase(device='cpu', embed_dims=30, num_heads=4),
-            'embed_dims=30',
-        ),
-        (
-            lambda: BackboneCase(device='cpu', img_size=30),
-            'img_size=30 is not a multiple of 16',
-        ),
-    ],
-)
-def test_bad_input(call, message):
+CALLS = {
+    "variant 'fast' does not exist": lambda: run(layer(), ['fast']),
+    "reference='naive' is none of the variants": (
+        lambda: run(layer(), ['ours'], reference='naive')
+    ),
+    'rounds=0 must be': lambda: run(layer(), ['ours'], rounds=0),
+    'fp16': lambda: layer(dtype='fp16'),
+    "act='relu': choose one of": lambda: layer(act='relu'),
+    "dtype='int8'": lambda: layer(dtype='int8'),
+    'embed_dims=30': lambda: LayerCase(embed_dims=30, num_heads=4),
+    'img_size=30 is not a multiple of 16': lambda: BackboneCase(img_size=30),
+}
+
+
+@pytest.mark.parametrize('message', CALLS)
+def test_bad_input(message):
     with pytest.raises(ValueError, match=message):
-        call()
+        CALLS[message]()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
@@ -266,26 +240,16 @@ def test_a_gpu_that_is_not_there():
 
 
 def test_detector():
-    case = DetectorCase(
-        mode='infer',
-        dtype='fp32',
-        device='cpu',
-        batch=1,
-        config='configs/demo/maskrcnn_halvit_shapes.py',
-        shape=(64, 64),
-    )
+    options = dict(mode='infer', batch=1, shape=(64, 64))
+    case = DetectorCase(config=DETECTOR, **options)
     result = run(case, ['untied', 'ours'], rounds=1)
     assert not [v.reason for v in result.variants if v.reason]
 
 
 def test_compressed():
     """All ways to run a compressed backbone compute the same."""
-    case = CompressedCase(
-        mode='infer',
-        batch=1,
-        config='configs/fips/vit_cifar10_fips.py',
-        budget=0.25,
-    )
+    config = 'configs/fips/vit_cifar10_fips.py'
+    case = CompressedCase('infer', batch=1, config=config, budget=0.25)
     assert case.name == 'fips_vit_cifar10_fips_25%_1x32x32px_infer_fp32_cpu'
     assert case.sizes == (64, 96, 384, 4)
     names = ('factorized', 'materialize', 'low_rank')

@@ -2,54 +2,37 @@
 
 import json
 
-import cv2
-import numpy as np
 import pytest
+import yaml
 from study.plan import Study
 from study.runner import run_study
 
-from .conftest import tool
+from .conftest import TWO_CLASSES, assert_picture, draw_dark_and_light, tool
 
-STUDY = """
-config: configs/studies/vit_cifar10.py
-metric: accuracy/top1
-also: [accuracy/top1]
-options:
-  model.backbone.arch.embed_dims: 24
-  model.backbone.arch.num_layers: 2
-  model.backbone.arch.feedforward_channels: 48
-  model.head.in_channels: 24
-  model.head.num_classes: 2
-  data_preprocessor.num_classes: 2
-  train_dataloader.dataset.data_root: {root}
-  val_dataloader.dataset.data_root: {root}
-  train_dataloader.batch_size: 8
-  train_dataloader.num_workers: 0
-  train_dataloader.persistent_workers: false
-  val_dataloader.num_workers: 0
-  val_dataloader.persistent_workers: false
-  train_cfg.max_epochs: 2
-variants:
-  untied: {{}}
-  signed:
-    options:
-      model.backbone.type: halvit_mm.HaLViT
-      model.backbone.gain: signed
-"""
+SIGNED = {
+    'model.backbone.type': 'halvit_mm.HaLViT',
+    'model.backbone.gain': 'signed',
+}
 
 
 @pytest.fixture
 def study(tmp_path):
-    generator = np.random.default_rng(0)
-    for split in ('train', 'test'):
-        for label, name in enumerate(('dark', 'light')):
-            folder = tmp_path / 'data' / split / name
-            folder.mkdir(parents=True)
-            for i in range(16):
-                image = generator.integers(0, 100, (32, 32, 3)) + 150 * label
-                cv2.imwrite(str(folder / f'{i}.png'), image)
+    draw_dark_and_light(tmp_path / 'data', 16)
+    content = dict(
+        config='configs/studies/vit_cifar10.py',
+        metric='accuracy/top1',
+        also=['accuracy/top1'],
+        options={
+            **TWO_CLASSES,
+            'data_root': str(tmp_path / 'data'),
+            'model.backbone.arch.num_layers': 2,
+            'model.backbone.arch.feedforward_channels': 48,
+            'train_cfg.max_epochs': 2,
+        },
+        variants=dict(untied={}, signed=dict(options=SIGNED)),
+    )
     path = tmp_path / 'little.yaml'
-    path.write_text(STUDY.format(root=tmp_path / 'data'))
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
 
@@ -63,8 +46,8 @@ def test_study(study, tmp_path):
     scores['also'] = {'accuracy/top1': 50.0}
     known = dict(variant='untied', seed=0, key=runs[0].key, **sizes, **scores)
     (out / 'results.json').write_text(json.dumps([known]))
-    folders = ('--out', out, '--work-dir', tmp_path / 'work')
-    first = tool('analysis_tools/compare', study, *folders)
+    folders = dict(out=out, work_dir=tmp_path / 'work')
+    first = tool('analysis_tools/compare', study, **folders)
     assert '[2/2] signed, seed 0' in first.stdout
     assert '[1/2]' not in first.stdout  # done on another machine, perhaps
     results = json.loads((out / 'results.json').read_text())
@@ -74,17 +57,15 @@ def test_study(study, tmp_path):
     assert signed['also'] == {'accuracy/top1': signed['final']}
     assert signed['best'] - signed['final'] == signed['difference'] >= 0
     assert signed['stored'] < signed['effective']
-    picture = cv2.imread(str(out / 'scores.png'))
-    assert picture is not None and picture.std() > 5
+    assert_picture(out / 'scores.png')
 
     spectrum = tool(
-        'analysis_tools/ffn_spectrum', study, *folders, '--variants', 'signed'
+        'analysis_tools/ffn_spectrum', study, **folders, variants='signed'
     )
     assert 'signed, trained: share along the input 0.' in spectrum.stdout
     layers = json.loads((out / 'ffn.json').read_text())['signed']['trained']
     assert len(layers) == 2
-    picture = cv2.imread(str(out / 'ffn.png'))
-    assert picture is not None and picture.std() > 5
+    assert_picture(out / 'ffn.png')
 
     # A result is lost: the run goes on from its last checkpoint, so that
     # nothing is trained again.

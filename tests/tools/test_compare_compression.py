@@ -2,13 +2,12 @@
 
 import json
 
-import cv2
 import pytest
 import yaml
 from study.plan import Study
 from study.runner import run_study
 
-from .conftest import tool
+from .conftest import assert_picture, tool
 from .test_compress import CONFIG, OPTIONS, setting  # noqa: F401
 
 
@@ -88,9 +87,12 @@ def test_the_same_twice_is_refused(study):
 
 def test_the_tool(study, tmp_path):
     out = tmp_path / 'out'
-    folders = ('--out', out, '--work-dir', tmp_path / 'work')
-    command = ('analysis_tools/compare_compression', study, *folders)
-    stdout = tool(*command, '--variants', 'original', 'dense').stdout
+    stdout = tool(
+        'analysis_tools/compare_compression',
+        *(study, '--variants', 'original', 'dense'),
+        out=out,
+        work_dir=tmp_path / 'work',
+    ).stdout
     assert '[1/6] original' in stdout and 'GMP, budget' not in stdout
     results = json.loads((out / 'results.json').read_text())
     assert [r['variant'] for r in results] == ['original', 'dense']
@@ -103,8 +105,7 @@ def test_the_tool(study, tmp_path):
     )
     error = results[1]['after']
     assert f'| dense | {results[1]["score"]:.2f} ({error:.3f}) |' in table
-    picture = cv2.imread(str(out / 'scores.png'))
-    assert picture is not None and picture.std() > 5
+    assert_picture(out / 'scores.png')
 
     # what is done is not run again
     said = []

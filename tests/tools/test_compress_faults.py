@@ -1,6 +1,7 @@
 """What compress.py refuses, keeps as it is, or does once."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -15,6 +16,11 @@ from .test_compress import config_of
 setting = test_compress.setting  # the fixture
 
 
+def compress(cfg, setting, out, plan=lambda *args: None, **settings):
+    config = FiPSConfig.from_mapping(cfg.fips, **settings)
+    return compress_checkpoint(cfg, str(setting[0]), config, out, plan)
+
+
 def test_what_cannot_be_met_is_said_before_anything_takes_time(
     setting, tmp_path
 ):
@@ -23,9 +29,8 @@ def test_what_cannot_be_met_is_said_before_anything_takes_time(
         (dict(budget=0.001), 'cannot be met.* reach'),
         (dict(groups=['nothing']), 'no module matches'),
     ):
-        config = FiPSConfig.from_mapping(cfg.fips, **options)
         with pytest.raises(ValueError, match=message):
-            compress_checkpoint(cfg, str(setting[0]), config, tmp_path)
+            compress(cfg, setting, tmp_path, **options)
 
 
 def test_groups_are_found_once(setting, tmp_path, monkeypatch):
@@ -36,9 +41,7 @@ def test_groups_are_found_once(setting, tmp_path, monkeypatch):
         return find_groups(*args)
 
     monkeypatch.setattr(fips, 'find_groups', count)
-    cfg = config_of(setting)
-    config = FiPSConfig.from_mapping(cfg.fips, epochs=1)
-    compress_checkpoint(cfg, str(setting[0]), config, tmp_path)
+    compress(config_of(setting), setting, tmp_path, epochs=1)
     assert len(found) == 1
     assert (tmp_path / 'compressed.safetensors').is_file()
 
@@ -47,12 +50,7 @@ def test_frozen_stages(setting, tmp_path):
     """They are compressed and calibrated as the others, and stay frozen."""
     frozen = config_of(setting, **{'model.backbone.frozen_stages': 2})
     results = [
-        compress_checkpoint(
-            cfg,
-            str(setting[0]),
-            FiPSConfig.from_mapping(cfg.fips),
-            tmp_path / name,
-        )
+        compress(cfg, setting, tmp_path / name)
         for name, cfg in (('frozen', frozen), ('free', config_of(setting)))
     ]
     assert results[0].errors == results[1].errors
@@ -62,24 +60,17 @@ def test_frozen_stages(setting, tmp_path):
 
 
 def test_a_calibration_that_diverges_writes_nothing(setting, tmp_path):
-    cfg = config_of(setting)
-    config = FiPSConfig.from_mapping(cfg.fips, lr=1e30)
     message = r'pass 1, step 2: .*layers\.0\.ffn is .*fips\.lr=1e\+30 is'
     with pytest.raises(ValueError, match=message):
-        compress_checkpoint(cfg, str(setting[0]), config, tmp_path)
+        compress(config_of(setting), setting, tmp_path, lr=1e30)
     assert not [path for path in tmp_path.rglob('*') if path.is_file()]
 
 
 def test_the_whole_budget(setting, tmp_path, capsys):
     """Nothing would become smaller: the model is what it was."""
     original, out = config_of(setting), tmp_path / 'out'
-    config = FiPSConfig.from_mapping(original.fips, budget=1.0)
-    checkpoint = str(setting[0])
-
-    def plan(compression, plans):
-        print_plan(compression, plans, out)
-
-    compress_checkpoint(original, checkpoint, config, out, plan)
+    plan = partial(print_plan, out=out)
+    compress(original, setting, out, plan, budget=1.0)
     said = ' '.join(capsys.readouterr().out.split())
     assert 'group0 │ 8 │ 24 │ 512 │ stays dense │' in said
     report = json.loads((out / 'report.json').read_text())
@@ -91,5 +82,5 @@ def test_the_whole_budget(setting, tmp_path, capsys):
     assert 'so kept dense: group0' in (out / 'report.md').read_text()
     cfg = load_config(str(out / 'config.py'), work_dir=str(tmp_path))
     original.work_dir = str(tmp_path)
-    expected = evaluate(original, checkpoint)
+    expected = evaluate(original, str(setting[0]))
     assert evaluate(cfg, str(out / 'compressed.safetensors')) == expected

@@ -10,10 +10,12 @@ from mmdet.apis import DetInferencer
 from halvit_mm.apis import load_config
 from halvit_mm.apis.compress import dense_model, save_dense
 from halvit_mm.compression import read_compressed
+from halvit_mm.datasets.shapes import CLASSES
 
-from .conftest import ROOT, tool
+from . import conftest
+from .conftest import ONE_EPOCH, ROOT, tool
 
-DETECTOR = ROOT / 'configs/demo/maskrcnn_halvit_shapes.py'
+DETECTOR = ROOT / conftest.DETECTOR
 
 
 @pytest.fixture(scope='module')
@@ -28,18 +30,10 @@ def compressed(shapes, detected, tmp_path_factory):
         f'fips = dict(groups={groups}, num_batches=2, batch_size=2, '
         'epochs=40, lr=3e-3, interval=8)\n'
     )
-    tool(
-        'compress',
-        config,
-        detected / 'epoch_1.pth',
-        '--budget',
-        0.5,
-        '--out',
-        folder / 'out',
-        '--cfg-options',
-        f'data_root={shapes}/detection',
-    )
-    return folder / 'out'
+    out, options = folder / 'out', [f'data_root={shapes}/detection']
+    command = ('compress', config, detected / 'epoch_1.pth')
+    tool(*command, budget=0.5, out=out, options=options)
+    return out
 
 
 @pytest.fixture(scope='module')
@@ -51,41 +45,23 @@ def finetuned(compressed, tmp_path_factory):
         f"_base_ = '{compressed}/config.py'\n"
         "custom_hooks = [dict(type='halvit_mm.RigLHook', interval=2)]\n"
     )
-    tool(
-        'train',
-        config,
-        '--work-dir',
-        work_dir,
-        '--cfg-options',
-        'train_dataloader.batch_size=2',
-        'train_cfg.max_epochs=1',
-        'default_hooks.checkpoint.interval=1',
-    )
+    options = ['train_dataloader.batch_size=2', *ONE_EPOCH]
+    tool('train', config, work_dir=work_dir, options=options)
     return work_dir
 
 
 def test_compressed(compressed):
     report = json.loads((compressed / 'report.json').read_text())
-    assert [g['structure'][0] for g in report['groups']] == [
-        'group0',
-        'group1',
-    ]
-    before, after = (
-        sum(e[key] for e in report['errors']) for key in ('before', 'after')
-    )
-    assert after < before
+    groups = [group['structure'][0] for group in report['groups']]
+    assert groups == ['group0', 'group1']
+    assert sum(e['after'] - e['before'] for e in report['errors']) < 0
     names = read_compressed(compressed / 'compressed.safetensors').state_dict
     assert 'roi_head.bbox_head.fc_cls.weight' in names  # the whole detector
 
 
 def test_evaluated(compressed, tmp_path):
-    stdout = tool(
-        'test',
-        compressed / 'config.py',
-        compressed / 'compressed.safetensors',
-        '--work-dir',
-        tmp_path,
-    ).stdout
+    files = (compressed / 'config.py', compressed / 'compressed.safetensors')
+    stdout = tool('test', *files, work_dir=tmp_path).stdout
     assert 'segm' in stdout
     summary = json.loads((tmp_path / 'coco_summary.json').read_text())
     assert 0 <= summary['bbox']['AP'] <= 1
@@ -107,11 +83,7 @@ def test_in_the_inferencer_of_the_host(compressed, finetuned, tmp_path):
         (DETECTOR, tmp_path / 'finetuned.pth'),
     ):
         inferencer = DetInferencer(str(model), str(weights), device='cpu')
-        assert tuple(inferencer.model.dataset_meta['classes']) == (
-            'circle',
-            'square',
-            'triangle',
-        )
+        assert tuple(inferencer.model.dataset_meta['classes']) == CLASSES
         (result,) = inferencer(image, no_save_vis=True)['predictions']
         found.append(result)
     for one, other in (found[:2], found[2:]):

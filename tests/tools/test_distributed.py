@@ -1,23 +1,18 @@
 """Two processes on the CPU: gloo, chosen by itself."""
 
-import os
 import sys
 
 import pytest
 import torch
 
-from .conftest import ROOT, free_port, run, tool
-
-CLASSIFIER = 'configs/demo/halvit_shapes.py'
+from .conftest import CLASSIFIER, ONE_EPOCH, ROOT, free_port, run, tool
 
 
-def options(shapes, batch_size):
+def options_of(shapes, batch_size):
     return [
-        '--cfg-options',
         f'data_root={shapes}/classification',
-        'train_cfg.max_epochs=1',
+        *ONE_EPOCH,
         'train_cfg.val_interval=2',
-        'default_hooks.checkpoint.interval=1',
         # No augmentation and no shuffling: both see the same batches.
         'train_dataloader.dataset.pipeline.1.prob=0.0',
         'train_dataloader.sampler.shuffle=False',
@@ -33,44 +28,30 @@ def options(shapes, batch_size):
 def test_classification_equals_one_process(shapes, tmp_path, monkeypatch):
     monkeypatch.setenv('PORT', str(free_port()))
     one, two = tmp_path / 'one', tmp_path / 'two'
-    tool('train', CLASSIFIER, '--work-dir', one, *options(shapes, 8))
+    tool('train', CLASSIFIER, work_dir=one, options=options_of(shapes, 8))
     output = run(
-        'bash',
-        'tools/dist_train.sh',
-        CLASSIFIER,
-        2,
-        '--work-dir',
-        two,
-        *options(shapes, 4),
+        *('bash', 'tools/dist_train.sh', CLASSIFIER, 2, '--work-dir', two),
+        *('--cfg-options', *options_of(shapes, 4)),
     ).stdout
     assert 'Epoch(train) [1][5/5]' in output or '[5/5]' in output
     single, double = (
         torch.load(folder / 'epoch_1.pth', weights_only=True)['state_dict']
         for folder in (one, two)
     )
-    assert single.keys() == double.keys()
-    for name, value in single.items():
-        torch.testing.assert_close(
-            double[name], value, rtol=0, atol=1e-5, msg=name
-        )
+    torch.testing.assert_close(double, single, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize('frozen_stages', [0, 2])
-def test_detection_ranks_agree(
-    detection_options, tmp_path, frozen_stages, monkeypatch
-):
-    monkeypatch.setitem(os.environ, 'OUT', str(tmp_path))
+def test_detection_ranks_agree(detection_options, tmp_path, frozen_stages):
     run(
-        sys.executable,
-        '-m',
-        'torch.distributed.run',
-        '--nproc-per-node=2',
-        f'--master-port={free_port()}',
+        *(sys.executable, '-m', 'torch.distributed.run'),
+        *('--nproc-per-node=2', f'--master-port={free_port()}'),
         ROOT / 'tests/tools/train_and_dump_ranks.py',
         *detection_options,
         f'model.backbone.frozen_stages={frozen_stages}',
         'train_dataloader.batch_size=1',
         'train_cfg.max_epochs=1',
+        OUT=str(tmp_path),
     )
     first, second = (
         torch.load(tmp_path / f'rank{rank}.pth', weights_only=True)

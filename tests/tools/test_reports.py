@@ -4,22 +4,13 @@ import re
 
 import pytest
 
-from .conftest import tool
-
-DETECTOR = 'configs/demo/maskrcnn_halvit_shapes.py'
-CLASSIFIER = 'configs/demo/halvit_shapes.py'
+from .conftest import CLASSIFIER, DETECTOR, tool
 
 
 def test_check_config_names_what_fails():
-    result = tool(
-        'analysis_tools/check_config',
-        DETECTOR,
-        CLASSIFIER,
-        'configs/demo/no_such_config.py',
-        '--steps',
-        2,
-        check=False,
-    )
+    configs = (DETECTOR, CLASSIFIER, 'configs/demo/no_such_config.py')
+    checker = 'analysis_tools/check_config'
+    result = tool(checker, *configs, steps=2, check=False)
     assert result.returncode == 1
     for path in (DETECTOR, CLASSIFIER):
         line = re.search(rf'ok +{path}: ([\d.]+) s a step.*', result.stdout)
@@ -29,7 +20,7 @@ def test_check_config_names_what_fails():
 
 def test_model_info_prints_every_part_and_its_latency():
     output = tool(
-        'analysis_tools/model_info', CLASSIFIER, '--latency', '--batch', 2
+        'analysis_tools/model_info', CLASSIFIER, '--latency', batch=2
     ).stdout
     for part in ('backbone', 'head', 'total'):
         assert f'{part} ' in output

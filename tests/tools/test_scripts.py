@@ -1,10 +1,8 @@
 """Every script starts, wherever it is called from."""
 
-import os
-import subprocess
 import sys
 
-from .conftest import ROOT
+from .conftest import ROOT, run
 
 SCRIPTS = sorted(
     str(path)
@@ -29,13 +27,6 @@ for script in sys.argv[1:]:
 
 def test_help_from_another_directory(tmp_path):
     assert len(SCRIPTS) >= 16
-    environment = dict(os.environ, PYTHONPATH=str(ROOT))
-    result = subprocess.run(
-        [sys.executable, '-c', CODE, *SCRIPTS],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    command = (sys.executable, '-c', CODE, *SCRIPTS)
+    result = run(*command, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert result.stdout.count('usage: ') == len(SCRIPTS)

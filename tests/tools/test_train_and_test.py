@@ -1,38 +1,19 @@
 """The tools as a user calls them, on tiny data."""
 
-import contextlib
-import io
 import json
 import shutil
 
 import pytest
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from halvit_mm import compat
+from tests.apis.test_coco_summary import HOST_NAMES, reference
 
-from .conftest import run, tool
-
-DETECTOR = 'configs/demo/maskrcnn_halvit_shapes.py'
+from .conftest import CLASSIFIER, DETECTOR, run, tool
 
 
 def log_of(work_dir):
     return ''.join(p.read_text() for p in work_dir.glob('*/*.log'))
-
-
-def reference_stats(ann_file, result_file, iou_type):
-    results = json.loads(result_file.read_text())
-    if iou_type == 'segm':
-        for result in results:
-            result.pop('bbox')
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(ann_file))
-        evaluation = COCOeval(truth, truth.loadRes(results), iou_type)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation.stats[:6]
 
 
 def test_pretraining_feeds_detection(pretrained, detected):
@@ -46,42 +27,28 @@ def test_pretraining_feeds_detection(pretrained, detected):
 
 
 def test_evaluation_equals_pycocotools(shapes, detected, tmp_path):
-    output = tool(
-        'test',
-        DETECTOR,
-        detected / 'epoch_1.pth',
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
+    options = [
         f'data_root={shapes}/detection',
         'model.test_cfg.rcnn.score_thr=0.0',  # untrained: keep something
-    ).stdout
+    ]
+    command = ('test', DETECTOR, detected / 'epoch_1.pth')
+    output = tool(*command, work_dir=tmp_path, options=options).stdout
     summary = json.loads((tmp_path / 'coco_summary.json').read_text())
     logged = json.loads(next(tmp_path.glob('*/*.json')).read_text())
     ann_file = shapes / 'detection/annotations/val.json'
-    host_names = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
     for kind in ('bbox', 'segm'):
-        stats = reference_stats(
-            ann_file, tmp_path / f'results.{kind}.json', kind
-        )
+        files = (str(ann_file), str(tmp_path / f'results.{kind}.json'))
+        stats = reference(files, kind)
         assert list(summary[kind].values()) == pytest.approx(stats, abs=1e-6)
-        for name, value in zip(host_names, stats):
+        for name, value in zip(HOST_NAMES, stats):
             assert logged[f'coco/{kind}_{name}'] == round(value, 3)
         assert f'{summary[kind]["AP"]:.6f}' in output
 
 
 def test_classifier_is_tested_by_the_same_tool(shapes, pretrained, tmp_path):
-    output = tool(
-        'test',
-        'configs/demo/halvit_shapes.py',
-        pretrained / 'epoch_1.pth',
-        '--amp',
-        'bf16',
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        f'data_root={shapes}/classification',
-    ).stdout
+    options = [f'data_root={shapes}/classification']
+    command = ('test', CLASSIFIER, pretrained / 'epoch_1.pth', '--amp', 'bf16')
+    output = tool(*command, work_dir=tmp_path, options=options).stdout
     assert 'accuracy/top1' in output
 
 
@@ -91,9 +58,9 @@ def test_resume_goes_on_from_the_last_epoch(
     # It deletes the checkpoint it starts from, which other tests need.
     work_dir = shutil.copytree(detected, tmp_path / 'run')
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
-    args = [DETECTOR, '--work-dir', work_dir, '--resume']
-    options = ['--cfg-options', *detection_options, 'train_cfg.max_epochs=2']
-    output = tool('train', *args, *options).stdout
+    options = [*detection_options, 'train_cfg.max_epochs=2']
+    command = ('train', DETECTOR, '--resume')
+    output = tool(*command, work_dir=work_dir, options=options).stdout
     assert 'resumed epoch: 1' in output
     assert 'Epoch(train) [1]' not in output
     assert (work_dir / 'epoch_2.pth').is_file()
@@ -116,42 +83,33 @@ def test_pictures(shapes, detected, tmp_path):
         'draw_curves': (detected,),
     }.items():
         out = tmp_path / f'{name}.png'
-        tool(f'analysis_tools/{name}', *args, '--out', out)
+        tool(f'analysis_tools/{name}', *args, out=out)
         assert out.read_bytes().startswith(b'\x89PNG')
 
 
 @pytest.mark.parametrize(
-    ('args', 'message'),
+    ('args', 'root', 'message'),
     [
-        (['--resume'], '--resume: there is no checkpoint in'),
+        (['--resume'], 'data', '--resume: there is no checkpoint in'),
         (
-            ['--cfg-options', 'data_root=nowhere'],
+            [],
+            'nowhere',
             'there is no annotation file nowhere/annotations/train.json',
         ),
     ],
 )
-def test_errors_reach_the_screen(args, message, tmp_path):
-    options = ['model.backbone.init_cfg=None']
-    if '--cfg-options' not in args:
-        args = [*args, '--cfg-options']
-    result = tool(
-        'train', DETECTOR, '--work-dir', tmp_path, *args, *options, check=False
-    )
+def test_errors_reach_the_screen(args, root, message, tmp_path):
+    options = ['model.backbone.init_cfg=None', f'data_root={root}']
+    command = ('train', DETECTOR, *args)
+    result = tool(*command, work_dir=tmp_path, options=options, check=False)
     assert result.returncode != 0
     assert message in result.stdout
 
 
 def test_a_foreign_checkpoint_is_not_evaluated(pretrained, shapes, tmp_path):
-    result = tool(
-        'test',
-        DETECTOR,
-        pretrained / 'epoch_1.pth',  # a classifier's
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        f'data_root={shapes}/detection',
-        check=False,
-    )
+    options = [f'data_root={shapes}/detection']
+    command = ('test', DETECTOR, pretrained / 'epoch_1.pth')  # a classifier's
+    result = tool(*command, work_dir=tmp_path, options=options, check=False)
     assert result.returncode != 0
     assert 'does not fit MaskRCNN: it covers' in result.stdout
 

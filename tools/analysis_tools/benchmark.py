@@ -14,6 +14,7 @@ last command writes.
 
 import argparse
 import sys
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 
@@ -28,17 +29,6 @@ from bench.variants import VARIANTS
 from halvit_mm.apis.cli import add_shape_argument
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = {
-    'layer': (
-        'embed_dims',
-        'num_heads',
-        'feedforward_channels',
-        'tokens',
-    ),
-    'backbone': ('arch', 'img_size'),
-    'detector': ('config', 'shape'),
-    'fips': ('config', 'shape', 'budget'),
-}
 
 
 def add_common_arguments(parser):
@@ -121,11 +111,12 @@ def cases(args):
     dtypes = args.dtype or ['bf16' if device.startswith('cuda') else 'fp32']
     if args.level == 'layer' and args.grid:
         return grid(device, args.mode, dtypes, args.force, args.act or 'gelu')
-    names = ('batch', 'act', *SETTINGS[args.level])
-    given = {name: getattr(args, name) for name in names}
-    given = {name: value for name, value in given.items() if value is not None}
+    level = LEVELS[args.level]
+    known = {field.name for field in fields(level)}
+    given = {k: v for k, v in vars(args).items() if v is not None}
+    given = {k: v for k, v in given.items() if k in known}
     return [
-        LEVELS[args.level](mode=mode, dtype=dtype, device=device, **given)
+        level(**{**given, 'mode': mode, 'dtype': dtype, 'device': device})
         for mode, dtype in product(args.mode, dtypes)
     ]
 

@@ -10,7 +10,6 @@ of fresh weights and of each variant's first trained run. With
 of x itself. Here it is measured whether that shows.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence
@@ -19,7 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from mmengine.runner import Runner, find_latest_checkpoint
-from study.plan import ROOT, Study
+from study.main import study_parser
+from study.plan import Study
 from torch import Tensor, nn
 
 from halvit_mm.apis.model_info import build_model
@@ -151,7 +151,7 @@ def draw(
     """Draw the share along the input and the Jacobians' eigenvalues.
 
     Args:
-        results: Variant -> what :func:`measure` returns.
+        results: For each variant what :func:`measure` returns.
         path: PNG file.
     """
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout='constrained')
@@ -181,32 +181,18 @@ def draw(
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('study', help='YAML file')
+    parser = study_parser(__doc__)
     parser.add_argument('--variants', nargs='+', required=True)
-    parser.add_argument(
-        '--out', help='folder of the results, default docs/studies/NAME'
-    )
-    parser.add_argument(
-        '--work-dir',
-        help='folder of checkpoints, default work_dirs/studies/NAME',
-    )
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
     study = Study.load(args.study)
-    out = Path(args.out or ROOT / 'docs' / 'studies' / study.name)
-    work_dirs = ROOT / 'work_dirs' / 'studies'
-    work_dir = Path(args.work_dir or work_dirs / study.name)
+    out = Path(args.out or study.out)
+    work_dir = Path(args.work_dir or study.work_dir)
+    study.check_variants(args.variants)
     first = {run.variant: run for run in reversed(study.runs)}
-    unknown = [name for name in args.variants if name not in first]
-    if unknown:
-        raise ValueError(f'no variants {unknown}: choose of {sorted(first)}')
     results = {name: measure(first[name], work_dir) for name in args.variants}
     out.mkdir(parents=True, exist_ok=True)
     draw(results, out / 'ffn.png')

@@ -35,14 +35,14 @@ class CompressionResult(NamedTuple):
     """What a compression gave.
 
     Attributes:
-        compression: Settings, groups, ranks.
+        compression: The settings, groups and ranks.
         errors: Errors of every unit.
-        kept: Weight -> entries of its factor that are not pruned.
-        entries: Weight -> entries of its factor.
+        kept: For each weight the entries of its factor that are not pruned.
+        entries: For each weight all entries of its factor.
         file_bytes: Size of the compressed file, with the whole model.
         original_bytes: Size of the model's tensors as they were.
-        seconds: Time of a pass of one image batch: ``'dense'``,
-            ``'materialize'`` and, where layers know it, ``'low_rank'``.
+        seconds: Time of a pass of one batch of images for ``'dense'`` and
+            each execution that the layers support.
     """
 
     compression: Compression
@@ -125,11 +125,11 @@ def compress(
         out: Folder: ``compressed.safetensors`` and, while it works, states.
         plan: Called with the compression and what each pass will take.
         report: Called after every step.
-        meta: Kept in the file; ``meta`` of a checkpoint.
-        model_cfg: The same; config of the compressed model.
+        meta: The ``meta`` of a checkpoint, which is kept in the file.
+        model_cfg: The config of the compressed model, which is kept as well.
 
     Returns:
-        What it gave.
+        The errors, sizes and times of the compressed model.
 
     Raises:
         ValueError: For activations that are not finite, a calibration that

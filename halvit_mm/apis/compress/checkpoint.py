@@ -46,7 +46,7 @@ def compress_checkpoint(
         device: Device to work on; by default the GPU, where there is one.
 
     Returns:
-        What it gave.
+        The errors, sizes and times of the compressed model.
 
     Raises:
         ValueError: As :func:`load_original`,

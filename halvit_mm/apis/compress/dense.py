@@ -13,15 +13,16 @@ from .checkpoint import dataset_meta
 
 
 def dense_model(cfg: Config, checkpoint: str) -> nn.Module:
-    """A compressed model with its products multiplied once.
+    """Build a compressed model and make its weights dense.
 
     Args:
-        cfg: Of the compressed model, as :func:`.compressed_config` makes it.
+        cfg: Config of the compressed model, as :func:`.compressed_config`
+            makes it.
         checkpoint: A compressed file, or a checkpoint of a training of it.
 
     Returns:
-        The model as it was before the compression, with other weights, in
-        eval mode.
+        The model in eval mode, with the layers of the original and the
+        products of bases and factors as its weights.
 
     Raises:
         ValueError: If the config is not of a compressed model, or the
@@ -44,9 +45,9 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
     """Write what the original's config loads, here and in the hosts' tools.
 
     Args:
-        cfg: As for :func:`dense_model`.
-        checkpoint: The same.
-        out: A ``.pth`` file, written whole or not at all.
+        cfg: Config of the compressed model.
+        checkpoint: A compressed file, or a checkpoint of a training of it.
+        out: A ``.pth`` or ``.safetensors`` file, written whole or not at all.
 
     Returns:
         Number of weights.

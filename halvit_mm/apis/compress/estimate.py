@@ -32,7 +32,7 @@ def estimate(
 
     Args:
         original: The backbone as it was.
-        compression: Of a copy of it, factorised.
+        compression: Compression of a copy of it, which is factorised.
         batches: Images; the first batch is used.
 
     Returns:

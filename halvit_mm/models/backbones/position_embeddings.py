@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..layers.window import is_dynamic
 
-__all__ = ['PositionEmbeddings', 'source_grid']
 
 Grid = Tuple[int, int]
 

@@ -14,8 +14,6 @@ from ..layers import TiedEncoderLayer, TiedLinear, init_ffn, share
 from .halvit import HaLViT
 from .plain_vit import PlainViT
 
-__all__ = ['GroupedMLPViT', 'SharedHaLViT']
-
 
 class _Owner(ModuleDict):
     """Registers what layers borrow from it; it is never called itself.

@@ -15,8 +15,6 @@ from mmengine.model import BaseModule, ModuleList, constant_init
 from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 
-__all__ = ['TiedBottleneck', 'TiedStage']
-
 
 def _conv3x3(channels: int, stride: int, groups: int = 1) -> nn.Conv2d:
     return nn.Conv2d(

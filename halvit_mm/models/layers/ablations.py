@@ -13,14 +13,6 @@ from torch import Tensor, nn
 from .attention import TiedSelfAttention
 from .mlp import SignedFFN, TiedFFN
 
-__all__ = [
-    'GainedFFN',
-    'GainedSelfAttention',
-    'LearntGain',
-    'ShiftedFFN',
-    'ShiftedSignedFFN',
-]
-
 
 class LearntGain(nn.Module):
     """A learnt factor per unit.

@@ -16,8 +16,6 @@ from .tied_linear import TiedLinear, tied_linear_in
 from .untouched import are_untouched
 from .window import window_padding_mask, window_partition, window_unpartition
 
-__all__ = ['SelfAttention', 'TiedSelfAttention']
-
 
 class _SelfAttentionBase(BaseModule):
     """What tied and untied attention have in common: all but projections.

@@ -14,8 +14,6 @@ from .mlp import TiedFFN, init_ffn, untied_ffn
 from .sharing import owns
 from .untouched import are_untouched
 
-__all__ = ['EncoderLayer', 'TiedEncoderLayer']
-
 
 class EncoderLayer(BaseModule):
     r"""The layer of ViT (Dosovitskiy et al., 2021), Eqs. 2 and 3.

@@ -9,8 +9,6 @@ from ... import ops
 from .tied_linear import TiedLinear
 from .untouched import are_untouched
 
-__all__ = ['PackedModule', 'pack_weights', 'unpack_weights']
-
 
 class PackedModule(nn.Module):
     """A module whose inference can use weights in another form.

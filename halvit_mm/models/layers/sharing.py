@@ -20,8 +20,6 @@ from typing import Tuple
 
 from torch import nn
 
-__all__ = ['owns', 'share']
-
 
 def share(borrower: nn.Module, owner: nn.Module, *paths: str) -> None:
     """Let a module use children or parameters of another one as its own.

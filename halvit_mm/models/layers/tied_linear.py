@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['SecondMap', 'TiedLinear', 'tied_linear_in']
-
 
 @cache
 def _warn_of_quantisation() -> None:

@@ -7,8 +7,6 @@ from torch.nn.modules import module as torch_module
 
 from .tied_linear import SecondMap, TiedLinear
 
-__all__ = ['are_untouched']
-
 
 def are_untouched(*modules: Tuple[nn.Module, type]) -> bool:
     """Tell whether a fused operator may compute in the place of modules.

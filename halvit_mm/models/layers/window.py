@@ -10,12 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    'is_dynamic',
-    'window_padding_mask',
-    'window_partition',
-    'window_unpartition',
-]
 
 Grid = Tuple[int, int]
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 
-__all__ = ['SimpleFPN']
-
 
 @MODELS.register_module()
 class SimpleFPN(BaseModule):

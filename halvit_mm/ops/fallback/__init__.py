@@ -5,6 +5,7 @@ inside the second product, and saves no hidden units: the backward pass
 computes ``gelu(u)`` again. Arguments and results: :mod:`..schemas`.
 """
 
+from ..schemas import SCHEMAS
 from . import attention, feed_forward, layer_norm
 
 __all__ = ['KERNELS']
@@ -13,5 +14,6 @@ __all__ = ['KERNELS']
 KERNELS = {
     name: getattr(module, name)
     for module in (layer_norm, attention, feed_forward)
-    for name in module.__all__
+    for name in SCHEMAS
+    if hasattr(module, name)
 }

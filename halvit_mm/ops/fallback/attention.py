@@ -20,14 +20,6 @@ from .products import (
     weight_gradient,
 )
 
-__all__ = [
-    'pack_qkv',
-    'tied_out',
-    'tied_out_backward',
-    'tied_qkv',
-    'tied_qkv_backward',
-]
-
 
 def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
     """Pack the matrices for inference, see :data:`..schemas.SCHEMAS`."""

@@ -21,8 +21,6 @@ from .products import (
     weight_gradient,
 )
 
-__all__ = ['tied_ffn', 'tied_ffn_backward', 'tied_ffn_inference']
-
 
 def _parts(hidden: int, signed: bool) -> List[Tuple[slice, float]]:
     """Split the hidden units by sign; a product takes the sign as a factor."""

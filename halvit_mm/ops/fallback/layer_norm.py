@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .products import empty
 
-__all__ = ['add_layer_norm', 'add_layer_norm_backward']
-
 
 def _per_sample(row_scale: Tensor, like: Tensor) -> Tensor:
     return row_scale.view(-1, *[1] * (like.dim() - 1))

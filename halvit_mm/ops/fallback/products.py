@@ -9,18 +9,6 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor
 
-__all__ = [
-    'accumulate',
-    'column_sum',
-    'empty',
-    'linear',
-    'pack',
-    'product_dtype',
-    'rows_of',
-    'unpack',
-    'weight_gradient',
-]
-
 
 @cache
 def _has_native_products(device_type: str, dtype: torch.dtype) -> bool:

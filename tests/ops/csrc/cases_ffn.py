@@ -48,12 +48,10 @@ def test_ffn(tokens, width, hidden, x_type, w_type, biases, options, refuse):
     y, u, w_cast = OPS.tied_ffn(x, w, b1, b2, *options)
     alone = OPS.tied_ffn_inference(x, w, b1, b2, *options)
 
-    leaves = [wide(x), wide(w, x_type), *map(wide, (b1, b2))]
-    for i in (2, 3):  # also biases that are not there have a gradient
-        if leaves[i] is None:
-            leaves[i] = wide(torch.zeros(w.shape[i - 2]))
-        else:
-            leaves[i] = wide((b1, b2)[i - 2], x_type)
+    # also biases that are not there have a gradient
+    there = (torch.zeros(hidden) if b1 is None else b1,)
+    there += (torch.zeros(width) if b2 is None else b2,)
+    leaves = [wide(t, x_type) for t in (x, w, *there)]
     u_wide = leaves[0] @ leaves[1].t() + leaves[2]
     factor = torch.ones(hidden).double()
     if signed:

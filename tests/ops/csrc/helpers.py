@@ -73,21 +73,15 @@ def assert_all(actual, expected, needs, dtypes, dtype):
 
 
 def grads_of(outputs, inputs, gradients):
-    """Float64 gradients; zeros where nothing depends on an input."""
-    pairs = [(o, g) for o, g in zip(outputs, gradients) if g is not None]
-    grads = torch.autograd.grad(
-        [o for o, _ in pairs],
-        [i for i in inputs if i is not None],
-        [g.double() for _, g in pairs],
-        allow_unused=True,
-        retain_graph=True,
-    )
-    grads = iter(grads)
-    result = [None if i is None else next(grads) for i in inputs]
-    return [
-        torch.zeros_like(i) if g is None and i is not None else g
-        for g, i in zip(result, inputs)
+    """Float64 gradients; None stands for a gradient of zeros."""
+    gradients = [
+        torch.zeros_like(o) if g is None else g.double()
+        for o, g in zip(outputs, gradients)
     ]
+    options = dict(allow_unused=True, materialize_grads=True)
+    return torch.autograd.grad(
+        outputs, inputs, gradients, retain_graph=True, **options
+    )
 
 
 def masks(count, some=True):

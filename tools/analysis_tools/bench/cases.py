@@ -22,7 +22,14 @@ _UNSUPPORTED = ('cpu', 'fp16', 'train')
 
 
 class Sizes(NamedTuple):
-    """Tokens T of an image, width D, hidden width F, number of layers."""
+    """The sizes of an encoder.
+
+    Attributes:
+        tokens: Tokens T of an image.
+        width: Width D.
+        hidden: Hidden width F of the FFN.
+        layers: Number of layers.
+    """
 
     tokens: int
     width: int
@@ -124,7 +131,7 @@ class Case(ABC):
         return None
 
     def describe(self) -> Dict:
-        """The case as it is written to a file."""
+        """Describe the case, as a dict that is written to a file."""
         values = dict(level=self.level, name=self.name, **asdict(self))
         return dict(values, sizes=self.sizes._asdict())
 
@@ -138,8 +145,10 @@ class Case(ABC):
 class BackboneCase(Case):
     """HaLViT and mmpretrain's ViT of the same sizes, with patches of 16.
 
-    Args: As for :class:`Case`, and
-        arch: As for :class:`halvit_mm.models.HaLViT`.
+    It takes the arguments of :class:`Case` and these:
+
+    Args:
+        arch: Architecture, as :class:`halvit_mm.models.HaLViT` takes it.
         img_size: Height and width in pixels.
     """
 

@@ -31,7 +31,9 @@ from .cases import Case, Sizes
 class _ConfigCase(Case):
     """A model, or a part of it, that a config describes.
 
-    Args: As for :class:`Case`, and
+    It takes the arguments of :class:`Case` and these:
+
+    Args:
         config: Config file.
         shape: Height and width of an image in pixels, by default those that
             the config tests with.
@@ -106,7 +108,7 @@ class DetectorCase(_ConfigCase):
         return (module.data_preprocessor(batch, self.mode == 'train'),)
 
     def forward(self, module: nn.Module, inputs: Tuple) -> Tuple[Tensor, ...]:
-        """Compute the loss; in inference nothing is returned."""
+        """Compute the loss; in inference the tuple is empty."""
         (data,) = inputs
         if self.mode == 'infer':
             module(**data, mode='tensor')
@@ -126,9 +128,11 @@ class DetectorCase(_ConfigCase):
 class CompressedCase(_ConfigCase):
     """The backbone of a config with ``fips``; bases and factors are noise.
 
-    Args: As for a detector, and
-        budget: Share of the parameters that is kept, by default the
-            config's.
+    It takes the arguments of :class:`DetectorCase` and this one:
+
+    Args:
+        budget: Share of the parameters that is kept; by default the one in
+            the config.
     """
 
     config: str = 'configs/fips/deit_b_fips.py'
@@ -183,8 +187,8 @@ class CompressedCase(_ConfigCase):
 
         Args:
             module: From :meth:`build`; it is changed.
-            execution: As for :func:`halvit_mm.compression.convert`; None
-                computes the products in every step, as in training.
+            execution: An execution of :func:`halvit_mm.compression.convert`,
+                or None to compute the products in every step, as in training.
 
         Returns:
             ``module``.

@@ -15,9 +15,8 @@ class HoistedEncoderLayer(TiedEncoderLayer):
 
     Autocast casts a norm's output once per product and a tied matrix once
     per use, for it does not recognise a view. Here each is cast once. The
-    attention is over the whole grid, without dropout.
-
-    Args: As for :class:`halvit_mm.models.layers.TiedEncoderLayer`.
+    attention is over the whole grid, without dropout. The arguments are those
+    of :class:`halvit_mm.models.layers.TiedEncoderLayer`.
     """
 
     def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:

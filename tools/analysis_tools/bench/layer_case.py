@@ -24,11 +24,13 @@ _TOKENS = ((256, 197), (2, 4200), (1, 197))
 class LayerCase(Case):
     """One encoder layer, with its input in float32.
 
-    Args: As for :class:`Case`, and
-        embed_dims: D.
-        num_heads: A divisor of D.
-        feedforward_channels: F, by default 4 D.
-        tokens: T.
+    It takes the arguments of :class:`Case` and these:
+
+    Args:
+        embed_dims: Width D.
+        num_heads: Number of heads, a divisor of D.
+        feedforward_channels: Hidden width F, by default 4 D.
+        tokens: Tokens T of an image.
     """
 
     embed_dims: int = 384
@@ -91,11 +93,14 @@ def grid(
     """Make layers of both widths on 50432, 8400 and 197 tokens.
 
     Args:
-        device, modes, dtypes, act: As for :class:`.cases.Case`.
-        force: Whether to run on a CPU, too.
+        device: Device of all cases.
+        modes: The modes, see :class:`.cases.Case`.
+        dtypes: The dtypes, see :class:`.cases.Case`.
+        force: Whether a CPU is allowed.
+        act: Form of the GELU.
 
     Returns:
-        The cases, for each mode and dtype.
+        Six cases for each mode and dtype.
 
     Raises:
         ValueError: On a CPU, unless forced.

@@ -163,6 +163,7 @@ def write_page(docs: Path) -> Path:
         The page. Where there is no result, it has a ``-``.
     """
     text = (docs / 'templates' / 'benchmarks.md').read_text()
+    text = text.replace('](../', '](')  # the page is one folder above it
     section = partial(_section, docs / 'benchmarks')
     page = docs / 'benchmarks.md'
     page.write_text(re.sub(r'\{\{ (\S+): (.+) \}\}', section, text))

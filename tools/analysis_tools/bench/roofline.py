@@ -39,11 +39,11 @@ def measure_roofline(case: Case) -> Roofline:
     """Time the matrix products of a layer, and a copy.
 
     Args:
-        case: Gives sizes, dtype and device.
+        case: The case whose sizes, dtype and device are taken.
 
     Returns:
-        The rates. 16-bit products run in float32 on CPUs that have no
-        instructions for them.
+        The rates. On CPUs without 16-bit instructions they are those of
+        float32.
     """
     dtype = product_dtype(
         torch.empty(0, device=case.device, dtype=case.torch_dtype)

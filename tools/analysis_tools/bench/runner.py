@@ -38,19 +38,21 @@ def run_benchmark(
     """Time variants of a case in one process, in turns.
 
     Args:
-        case: What is computed.
-        variants: Names, by default those that the level runs by default.
+        case: The case to compute.
+        variants: Names of variants; by default those that the level runs
+            unless others are chosen.
         reference: The variant that the others are compared with; by default
             ``untied``, or the first one without it.
-        rounds: Each runs every variant once.
+        rounds: Number of rounds; each runs every variant once.
         min_seconds: Least length of a sample, which is the mean of as many
             steps as it takes.
         compile_backend: The backend of ``torch.compile``.
-        roofline: Whether products and copies are timed, too.
+        roofline: Whether plain products and copies are timed as well.
         log: Called with lines that say what is going on.
 
     Returns:
-        Samples and measures. A variant that cannot run has a reason instead.
+        The samples and measures of each variant; one that cannot run has a
+        reason instead.
 
     Raises:
         ValueError: If a variant or the reference is unknown, or a number is
@@ -118,7 +120,7 @@ def _warm_up(
 
 
 def _run_first(case: Case, step: Step) -> Dict:
-    """Run the first steps; return what they tell beside the times."""
+    """Run the first steps and measure what they need, except for time."""
     measured = dict(first_seconds=sum(step.time().values()) / 1e3)
     step.time(_WARM_UP)
     if case.mode == 'train':

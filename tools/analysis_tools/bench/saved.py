@@ -12,8 +12,8 @@ class Saved:
     """Bytes that live from the forward to the backward pass.
 
     Attributes:
-        activations: Of everything that grows with the batch.
-        weights: Of copies of weights, cast or packed.
+        activations: Bytes of everything that grows with the batch.
+        weights: Bytes of copies of weights, cast or packed.
     """
 
     activations: int
@@ -23,16 +23,16 @@ class Saved:
 def saved_bytes(forward: Callable[[], object], module: nn.Module) -> Saved:
     """Measure what a forward pass keeps; each storage counts once.
 
-    Parameters and buffers do not count, inputs that are saved do. A copy of
-    weights is told by its shape: a matrix as large as one of the parameters
-    or its transpose, or two or three square ones above each other.
+    Parameters and buffers do not count; inputs that are saved do. A tensor
+    counts as a copy of weights if it has the shape of a parameter matrix, of
+    its transpose, or of two or three square ones above each other.
 
     Args:
-        forward: Called once; what it returns is dropped.
-        module: Its parameters do not count.
+        forward: The forward pass; it is called once.
+        module: The module that runs in it.
 
     Returns:
-        The bytes.
+        The bytes that are kept.
     """
     own = {
         t.untyped_storage().data_ptr()

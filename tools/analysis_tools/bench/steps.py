@@ -19,8 +19,8 @@ class Step:
     computes the same.
 
     Args:
-        case: What to run.
-        module: From the case, perhaps changed.
+        case: The case to run.
+        module: What the case built, perhaps changed by a variant.
         context: Makes the context that the module runs in.
     """
 

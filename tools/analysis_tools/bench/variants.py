@@ -95,8 +95,8 @@ def make_step(
     """Build a variant; all tied ones have the same weights.
 
     Args:
-        name: Of the variant.
-        case: What is computed.
+        name: Name of the variant.
+        case: The case to compute.
         compile_backend: The backend of ``torch.compile``.
 
     Returns:

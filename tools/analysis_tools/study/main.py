@@ -6,19 +6,16 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from .plan import ROOT, Study
+from .plan import Study
 from .report import study_table, write_study
 from .runner import run_study
 
 
-def parse_args(description: str) -> argparse.Namespace:
-    """Read the command line.
+def study_parser(description: str) -> argparse.ArgumentParser:
+    """Make a parser with the arguments of every tool that takes a study.
 
     Args:
         description: What the tool does.
-
-    Returns:
-        The arguments.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -32,6 +29,11 @@ def parse_args(description: str) -> argparse.Namespace:
         '--work-dir',
         help='folder of checkpoints and logs, default work_dirs/studies/NAME',
     )
+    return parser
+
+
+def _parse_args(description: str) -> argparse.Namespace:
+    parser = study_parser(description)
     parser.add_argument(
         '--jobs',
         type=int,
@@ -57,13 +59,12 @@ def main(description: str) -> None:
     Args:
         description: What the tool does.
     """
-    args = parse_args(description)
+    args = _parse_args(description)
     study = Study.load(args.study, args.cfg_options)
-    out = Path(args.out or ROOT / 'docs' / 'studies' / study.name)
-    work_dirs = ROOT / 'work_dirs' / 'studies'
+    out = Path(args.out or study.out)
     results = run_study(
         study,
-        Path(args.work_dir or work_dirs / study.name),
+        Path(args.work_dir or study.work_dir),
         out / 'results.json',
         args.jobs,
         args.variants,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 import yaml
 from mmengine.config import Config
@@ -71,6 +71,24 @@ class Study(NamedTuple):
         """The stem of the file."""
         return Path(self.path).stem
 
+    @property
+    def out(self) -> Path:
+        """The folder of the results, unless another one is named."""
+        return ROOT / 'docs' / 'studies' / self.name
+
+    @property
+    def work_dir(self) -> Path:
+        """The folder of checkpoints and logs, unless another one is named."""
+        return ROOT / 'work_dirs' / 'studies' / self.name
+
+    def check_variants(self, names: Iterable[str]) -> None:
+        """Raise a ValueError if there are no variants of these names."""
+        known = {run.variant for run in self.runs}
+        if unknown := set(names) - known:
+            raise ValueError(
+                f'no variants {sorted(unknown)}: choose of {sorted(known)}'
+            )
+
     @classmethod
     def load(cls, path: str, options: Optional[Dict] = None) -> 'Study':
         """Read a study file.
@@ -80,9 +98,9 @@ class Study(NamedTuple):
         further ``options``. Trainings may name scores in ``also``.
 
         A file with a ``checkpoint`` is a study of compression. ``made_by`` is
-        the command that trains the checkpoint; every variant is run for each
-        of ``budgets``, which it may have for itself, and those without seeds
-        of their own run ``more_seeds`` (budget -> seeds), too.
+        the command that trains the checkpoint. Every variant is run for each
+        of ``budgets``; a variant may have budgets of its own. ``more_seeds``
+        maps a budget to further seeds, for variants without ``seeds``.
 
         Args:
             path: A YAML file.

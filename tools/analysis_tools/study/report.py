@@ -62,8 +62,9 @@ def study_table(study: Study, results: List[Dict]) -> Table:
         results: Of :func:`.runner.run_study`.
 
     Returns:
-        Of trainings, sizes and scores by variant; of compressions, scores by
-        variant and budget, with the error of all units in brackets.
+        For trainings a row for each variant, with sizes and scores; for
+        compressions also a row for each variant, and a column for each budget
+        with the score and, in brackets, the summed error of all units.
     """
     if study.checkpoint is None:
         # scores in per cent, or as shares of 1
@@ -124,9 +125,9 @@ def draw_study(study: Study, results: List[Dict], path: Path) -> None:
     Args:
         study: What was run.
         results: Of :func:`.runner.run_study`.
-        path: PNG file. Of trainings, each final score over the stored
-            parameters; of compressions, means of score and error over the
-            budget.
+        path: PNG file. For trainings it shows the final score of each run
+            over the stored parameters; for compressions the mean score and
+            the mean error over the budget.
     """
     if study.checkpoint is None:
         figure, axes = plt.subplots(figsize=(9, 5), layout='constrained')

@@ -54,11 +54,7 @@ def run_study(
         RuntimeError: If a run fails; those beside it are finished and kept.
         ValueError: If ``only`` names an unknown variant.
     """
-    variants = {run.variant for run in study.runs}
-    if unknown := set(only or ()) - variants:
-        raise ValueError(
-            f'no variants {sorted(unknown)}: choose of {sorted(variants)}'
-        )
+    study.check_variants(only or ())
     path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(path.read_text()) if path.is_file() else []
     keys = [run.key for run in study.runs]
@@ -83,8 +79,8 @@ def run_study(
         path.write_text(text + '\n')
         after(results)
 
-    chosen = only or variants
-    todo = [r for r in study.runs if r.key not in done and r.variant in chosen]
+    todo = [run for run in study.runs if run.key not in done]
+    todo = [run for run in todo if not only or run.variant in only]
     _run_in_threads(todo, begin, keep, jobs)
     return results
 
@@ -207,10 +203,10 @@ def read_result(run: Run, study: Study, folder: Path, jobs: int = 1) -> Dict:
     """Read what the commands of a run left in its folder.
 
     Returns:
-        Variant, seed, key, seconds of all attempts, device and the measures:
-        of a training sizes and scores; of a compression budget, score, share
-        of the parameters, bytes of the file, and the error of all units
-        before and after calibration.
+        The variant, seed and key of the run, the seconds of all attempts, and
+        the device. A training adds its sizes and scores; a compression adds
+        the budget, the score, the share of the parameters, the bytes of the
+        file, and the summed error of all units before and after calibration.
     """
     has_gpu = torch.cuda.is_available()
     threads = _threads(jobs) if jobs > 1 else None

@@ -120,8 +120,8 @@ def measure_zoo(
     one model and share a figure. All models are in memory at a time.
 
     Args:
-        configs: As for :func:`load_zoo`.
-        repeats: Turns of each model, of three passes; the median counts.
+        configs: Folder of the configs.
+        repeats: Turns of each model, of three passes each; the median counts.
         make_pass: Called with a config; returns a forward pass.
     """
     names, passes = {}, {}

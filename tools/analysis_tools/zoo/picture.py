@@ -13,10 +13,9 @@ def draw_zoo(
     """Draw top-1 over parameters.
 
     Args:
-        methods: Name, millions of parameters and top-1 of the systems built
-            here, as the papers report them.
-        others: Of other models, as the papers report them.
-        ours: Measured with this code.
+        methods: The models that are built here, as their papers report them.
+        others: Other models, as their papers report them.
+        ours: Models that were measured with this code.
         path: PNG file.
     """
     figure, axes = plt.subplots(figsize=(9, 6), layout='constrained')

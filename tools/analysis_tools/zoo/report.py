@@ -81,11 +81,12 @@ def zoo_points(zoo: Zoo) -> Tuple[List[Point], List[Point], List[Point]]:
     """Collect points of millions of parameters and top-1 accuracy.
 
     Args:
-        zoo: From :func:`load_zoo`.
+        zoo: All models, from :func:`load_zoo`.
 
     Returns:
-        As the papers report them, of the models built here and of others;
-        and as measured here, with the head.
+        Three lists: the models that are built here as their papers report
+        them, other models as their papers report them, and the models that
+        were measured here, counted with their head.
     """
     methods, ours = [], []
     for entry in zoo.classifiers:
