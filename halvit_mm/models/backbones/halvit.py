@@ -19,7 +19,6 @@ from ..layers import (
 )
 from .plain_vit import PlainViT
 
-
 # Name in a config -> the FFN, the FFN where hidden units are shifted, and
 # the attention. A new tying is a class and a row here.
 _TYINGS = {

@@ -18,7 +18,6 @@ from ..layers import GELU_FORMS, EncoderLayer
 from .position_embeddings import PositionEmbeddings
 from .pretrained import PretrainedBackbone
 
-
 _ARCH_KEYS = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
 
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..layers.window import is_dynamic
 
-
 Grid = Tuple[int, int]
 
 

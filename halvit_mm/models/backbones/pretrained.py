@@ -6,7 +6,6 @@ from mmengine.model import BaseModule, PretrainedInit
 
 from ...checkpoint import load_weights
 
-
 _PRETRAINED = ('Pretrained', PretrainedInit)
 
 

@@ -13,7 +13,6 @@ from ...registry import MODELS
 from .pretrained import PretrainedBackbone
 from .tied_stage import TiedStage
 
-
 #: What the host's stages can choose and a tied one cannot.
 _FIXED = dict(
     expansion=4,

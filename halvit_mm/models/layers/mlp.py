@@ -14,7 +14,6 @@ from .sharing import owns
 from .tied_linear import TiedLinear, tied_linear_in
 from .untouched import are_untouched
 
-
 #: Name in a config -> the ``approximate`` argument of PyTorch's GELU.
 GELU_FORMS = {'gelu': 'none', 'gelu_tanh': 'tanh'}
 
