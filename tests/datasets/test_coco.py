@@ -7,7 +7,7 @@ import pytest
 
 from halvit_mm.datasets.shapes import CLASSES, draw_detection_split
 
-from .truth import ANN_FILE, build, edit_json, objects
+from .truth import ANN_FILE, build, objects
 
 NUM_IMAGES = 6
 
