@@ -76,9 +76,12 @@ RULES = {
         ours=('registry',),
         others=(
             'mmdet.datasets',
+            'mmdet.registry',
             'mmpretrain.datasets',
             'mmcv.transforms',
+            'mmengine.fileio',
             'mmengine.logging',
+            'mmengine.registry',
             'cv2',
             'numpy',
             'pycocotools',
