@@ -26,7 +26,7 @@ def test_every_class_has_its_colour(number):
 def test_colours_can_be_told_apart():
     far = [
         np.abs(np.subtract(*pair)).max()
-        for pair in combinations(palette_for(20), 2)
+        for pair in combinations(palette_for(10), 2)
     ]
     assert min(far) >= 25
 
