@@ -78,10 +78,12 @@ RULES = {
         others=(
             'mmdet.datasets',
             'mmdet.evaluation',
+            'mmdet.registry',
             'mmpretrain.datasets',
             'mmcv.transforms',
             'mmengine.fileio',
             'mmengine.logging',
+            'mmengine.registry',
             'cv2',
             'faster_coco_eval',
             'numpy',

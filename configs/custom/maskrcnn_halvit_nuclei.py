@@ -42,8 +42,8 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/instances_val.json',
         pipeline=[
-            # the host's, which `DetInferencer` looks for
-            dict(type='LoadImageFromFile'),
+            # With the scope apart `DetInferencer` uses ours, too.
+            dict(type='LoadImageFromFile', _scope_='halvit_mm'),
             dict(type='Resize', scale_factor=1.0, keep_ratio=True),
             dict(type='PackDetInputs', meta_keys=meta_keys),
         ],

@@ -86,8 +86,8 @@ val_dataloader = dict(
         metainfo=metainfo,
         test_mode=True,
         pipeline=[
-            # the host's, which `DetInferencer` looks for
-            dict(type='LoadImageFromFile'),
+            # With the scope apart `DetInferencer` uses ours, too.
+            dict(type='LoadImageFromFile', _scope_='halvit_mm'),
             # As it is: the host's packing asks for a scale factor.
             dict(type='Resize', scale=(128, 128), keep_ratio=True),
             dict(

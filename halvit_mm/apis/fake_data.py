@@ -54,7 +54,7 @@ def fake_batch(
             [[3, *size]] * num_images,
             num_items=[2] * num_images,
             num_classes=_num_classes(cfg),
-            with_mask=True,
+            with_mask=bool(cfg.model.get('roi_head', {}).get('mask_head')),
         )
     from mmpretrain.structures import DataSample
 

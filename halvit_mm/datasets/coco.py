@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 
 from ..registry import DATASETS
 from .coco_check import CocoFile, DataError, check_images, read_coco
+from .palettes import palette_for
 
 
 class CheckedCOCO(COCO):
@@ -85,6 +86,14 @@ class CocoDataset(MMDetCocoDataset):
             or nothing is left to train on.
         ValueError: If the annotation file lacks a class.
     """
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: Optional[Any] = None) -> dict:
+        """Give other classes than COCO's a colour each, too."""
+        found = super()._load_metainfo(metainfo)
+        if len(found['classes']) > len(found.get('palette', ())):
+            found['palette'] = palette_for(len(found['classes']))
+        return found
 
     def load_data_list(self) -> List[dict]:
         """Check the annotations and read them as mmdet does."""

@@ -7,7 +7,7 @@ import pytest
 
 from halvit_mm.datasets.shapes import CLASSES, draw_detection_split
 
-from .truth import ANN_FILE, build, objects
+from .truth import ANN_FILE, build, edit_json, objects
 
 NUM_IMAGES = 6
 
@@ -143,3 +143,14 @@ def test_images_without_objects(root, filter_empty_gt):
         instances = dataset[0]['data_samples'].gt_instances
         assert instances.bboxes.shape == (0, 4)
         assert len(instances.masks) == 0
+
+
+def test_a_colour_for_each_class(root):
+    def more_classes(content):
+        for i in range(4, 201):
+            content['categories'].append(dict(id=i, name=f'class {i}'))
+
+    edit_json(root, more_classes)
+    classes = CLASSES + tuple(f'class {i}' for i in range(4, 201))
+    palette = build(root, classes).metainfo['palette']
+    assert len(palette) == len(set(palette)) == 200

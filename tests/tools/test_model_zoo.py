@@ -100,6 +100,11 @@ def test_counts_of_detectors(zoo):
         assert less == expected > 0
         if 'shallow' not in tied:
             assert stored[tied].effective == stored[untied].stored
+    # A mask head: four convolutions, one transposed, one for 80 classes
+    mask_head = 4 * (9 * 256**2 + 256) + (4 * 256**2 + 256) + 80 * 257
+    for name in ('halvit_t', 'vit_s'):
+        boxes = stored[f'fasterrcnn_{name}']
+        assert stored[name].stored - boxes.stored == mask_head
     assert {e.size for e in zoo.detectors} == {(800, 1344)}
 
 
@@ -137,7 +142,7 @@ def test_the_committed_files_are_up_to_date(zoo, tmp_path):
 
 @pytest.mark.parametrize(
     ('part', 'pattern'),
-    [('classifiers', 'pretrain/*.py'), ('detectors', 'maskrcnn_*.py')],
+    [('classifiers', 'pretrain/*.py'), ('detectors', '*rcnn_*.py')],
 )
 def test_every_config_has_a_row(zoo, part, pattern):
     rows = [f'{entry.config}.py' for entry in getattr(zoo, part)]
@@ -149,7 +154,7 @@ def test_the_index_is_openmmlab_s():
     """Its own reader finds all models, each with a collection and a task."""
     index = load(str(ROOT / 'model-index.yml'))
     index.build_models_with_collections()
-    assert len(index.models) == 25
+    assert len(index.models) == 27
     names = {collection.name for collection in index.collections}
     assert names == {model.in_collection for model in index.models}
     tasks = {}
@@ -166,6 +171,8 @@ def test_the_index_is_openmmlab_s():
         'Object Detection',
         'Instance Segmentation',
     ]
+    boxes = tasks['configs/fasterrcnn_halvit_t.py']
+    assert boxes == ['Object Detection']
 
 
 def test_a_number_of_ours_was_measured():
@@ -174,7 +181,7 @@ def test_a_number_of_ours_was_measured():
     assert measured.pop('device')  # that the latencies belong to
     for name, values in measured.items():
         assert (CONFIGS / f'{name}.py').is_file()
-        if name.startswith('maskrcnn_'):
+        if 'rcnn_' in name:
             assert set(values) <= {'box_ap', 'mask_ap'}
         else:
             assert set(values) <= {'latency_ms', 'top1', 'top5'}

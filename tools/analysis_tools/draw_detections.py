@@ -20,7 +20,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    draw_detections(
+    skipped = draw_detections(
         args.ann_file,
         args.image_dir,
         args.results,
@@ -28,6 +28,8 @@ def main():
         args.num_images,
         args.score_thr,
     )
+    for what, number in skipped.items():
+        print(f'not drawn: {number} {what}')
     print(args.out)
 
 

@@ -10,8 +10,8 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    # the host's, which `DetInferencer` looks for
-    dict(type='LoadImageFromFile'),
+    # With the scope apart `DetInferencer` uses ours, too.
+    dict(type='LoadImageFromFile', _scope_='halvit_mm'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(

@@ -1,5 +1,8 @@
 """Benchmarks: variants of a layer or a model, timed in turns."""
 
+# Before mmpretrain, which imports mmdet: it supplies mmcv's operators.
+import halvit_mm  # noqa: F401
+
 from .cases import BackboneCase
 from .config_cases import CompressedCase, DetectorCase
 from .layer_case import LayerCase

@@ -43,6 +43,7 @@ def _metadata(entry: Entry, dataset: str) -> Dict:
             },
         )
         for task, titles in _METRICS[dataset].items()
+        if task in entry.paper.get('tasks', _METRICS[dataset])
     ]
     return {
         'Name': Path(entry.config).name,
