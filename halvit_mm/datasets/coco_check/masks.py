@@ -31,8 +31,11 @@ def check_masks(file: CocoFile) -> None:
         else:
             fitting = _polygons_of(mask, annotation['bbox'])
         if fitting != mask:
-            (changed if fitting else broken).append(annotation['id'])
             annotation['segmentation'] = fitting
+            if not fitting:
+                broken.append(annotation['id'])
+            elif not annotation['iscrowd']:  # COCO's crowds are uncompressed
+                changed.append(annotation['id'])
         if not fitting:
             file.without_masks.append(annotation['id'])
     if misfits:
