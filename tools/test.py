@@ -2,8 +2,8 @@
 
 import argparse
 
-from halvit_mm.apis import load_config, test
-from halvit_mm.apis.cli import add_run_arguments
+from halvit_mm.apis import test
+from halvit_mm.apis.cli import add_run_arguments, read_config
 from halvit_mm.compression import EXECUTIONS
 
 
@@ -22,7 +22,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    cfg = load_config(
+    cfg = read_config(
         args.config,
         args.cfg_options,
         work_dir=args.work_dir,

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import find_latest_checkpoint
+from mmengine.utils import import_modules_from_strings
+
+from .options import check_options
 
 AMP_CHOICES = ('fp16', 'bf16')
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -24,8 +27,8 @@ def load_config(
     """Load a config and apply the options of a command line.
 
     Two options change more than their key: ``data_root`` moves every data
-    set and evaluator, and ``classes=auto`` takes the class names from the
-    training annotations and sets ``num_classes`` in every head.
+    set and evaluator, and ``classes``, a list of names, or ``auto`` for those
+    of the training annotations, sets ``num_classes`` in every head, too.
 
     Args:
         path: Config file.
@@ -43,17 +46,24 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is nothing to resume from.
-        ValueError: If an option cannot be applied.
+        ValueError: If an option is unknown or cannot be applied.
     """
     cfg = Config.fromfile(path)
     options = cfg_options or {}
+    check_options(cfg, options)
+    launcher = options.get('launcher', launcher)
     roots = (dataset.get('data_root') for dataset in _datasets(cfg))
     old_root = cfg.get('data_root') or next(filter(None, roots), '')
     cfg.merge_from_dict(options)
+    if any(key.startswith('custom_imports') for key in options):
+        import_modules_from_strings(**cfg.custom_imports)
     if 'data_root' in options:
         _move_data(cfg, old_root, str(options['data_root']))
-    if read_data and cfg.get('classes') == 'auto':
-        _apply_classes(cfg)
+    classes = options.get('classes', cfg.get('classes'))
+    if classes == 'auto' and read_data:
+        _set_classes(cfg, _class_names(cfg))
+    elif classes != 'auto' and options.get('classes'):
+        _set_classes(cfg, [str(name) for name in classes])
     cfg.work_dir = (
         work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     )
@@ -107,7 +117,7 @@ def _move_data(cfg: Config, old: str, new: str) -> None:
             evaluator.ann_file = new_prefix + ann_file[len(old_prefix) :]
 
 
-def _apply_classes(cfg: Config) -> None:
+def _class_names(cfg: Config) -> List[str]:
     dataset = next(_datasets(cfg), {})
     if 'ann_file' not in dataset:
         raise ValueError('classes=auto needs COCO annotations for training')
@@ -121,6 +131,10 @@ def _apply_classes(cfg: Config) -> None:
     names = [category['name'] for category in categories]
     if len(set(names)) != len(names) or not names:
         raise ValueError(f'{path} has no distinct class names: {names}')
+    return names
+
+
+def _set_classes(cfg: Config, names: List[str]) -> None:
     for dataset in _datasets(cfg):
         dataset['metainfo'] = dict(classes=tuple(names))
     _set_num_classes(cfg.model, len(names))
