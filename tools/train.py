@@ -15,6 +15,11 @@ def parse_args():
         const='auto',
         help='resume from a checkpoint, the latest one if none is named',
     )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the images a step',
+    )
     add_run_arguments(parser)
     return parser.parse_args()
 
@@ -28,6 +33,7 @@ def main():
         amp=args.amp,
         resume=args.resume,
         launcher=args.launcher,
+        auto_scale_lr=args.auto_scale_lr,
     )
     train(cfg)
 

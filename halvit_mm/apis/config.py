@@ -6,10 +6,13 @@ from typing import Iterator, List, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 from mmengine.utils import import_modules_from_strings
 
+from .learning_rate import enable_auto_scale_lr
 from .options import check_options
+from .schedules import follow_options, run_length
 
 AMP_CHOICES = ('fp16', 'bf16')
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -23,6 +26,7 @@ def load_config(
     resume: Optional[str] = None,
     launcher: str = 'none',
     read_data: bool = True,
+    auto_scale_lr: bool = False,
 ) -> Config:
     """Load a config and apply the options of a command line.
 
@@ -40,6 +44,7 @@ def load_config(
             path, or None.
         launcher: As the tools' option ``--launcher``.
         read_data: Whether ``classes=auto`` reads the annotations.
+        auto_scale_lr: Whether the learning rate is scaled with the batch.
 
     Returns:
         The config, ready for mmengine's Runner.
@@ -54,7 +59,10 @@ def load_config(
     launcher = options.get('launcher', launcher)
     roots = (dataset.get('data_root') for dataset in _datasets(cfg))
     old_root = cfg.get('data_root') or next(filter(None, roots), '')
+    length = run_length(cfg)
     cfg.merge_from_dict(options)
+    follow_options(cfg, options, length)
+    _mend_workers(cfg)
     if any(key.startswith('custom_imports') for key in options):
         import_modules_from_strings(**cfg.custom_imports)
     if 'data_root' in options:
@@ -70,6 +78,8 @@ def load_config(
     cfg.launcher = launcher
     if amp:
         _apply_amp(cfg, amp)
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
     if resume:
         _apply_resume(cfg, resume)
     if launcher != 'none' and not torch.cuda.is_available():
@@ -81,6 +91,24 @@ def load_config(
         )
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     return cfg
+
+
+def _mend_workers(cfg: Config) -> None:
+    """Without workers none can persist or fetch ahead: torch refuses that."""
+    changed = []
+    for name in _DATALOADERS:
+        loader = cfg.get(name) or {}
+        if not loader.get('num_workers', 0):
+            ahead = loader.pop('prefetch_factor', None)
+            if loader.get('persistent_workers') or ahead:
+                loader.persistent_workers = False
+                changed.append(name)
+    if changed:
+        print_log(
+            'num_workers=0: no persistent_workers, no prefetch_factor in '
+            f'{", ".join(changed)}',
+            logger='current',
+        )
 
 
 def _datasets(cfg: Config) -> Iterator[ConfigDict]:
