@@ -58,7 +58,7 @@ def follow_options(
             f'schedule of {designed} {unit} fitted to {new}: {changes}',
             logger='current',
         )
-        cfg.param_scheduler = [s for s in fitted if s is not None]
+        cfg.param_scheduler = fitted
 
 
 def fit_schedule(runner: Runner) -> None:
@@ -83,7 +83,7 @@ def fit_schedule(runner: Runner) -> None:
     changes = _changes(schedulers, fitted)
     if changes and is_fitted(runner.cfg):
         runner.logger.info(f'schedule fitted to {total} steps: {changes}')
-        runner.param_schedulers = [s for s in fitted if s is not None]
+        runner.param_schedulers = fitted
     elif 2 * _warmup(schedulers, False) > total:
         runner.logger.warning(
             f'the warm-up takes {_warmup(schedulers, False)} of {total} '
@@ -93,12 +93,12 @@ def fit_schedule(runner: Runner) -> None:
 
 def fit(
     schedulers: List[dict], by_epoch: bool, designed: int, total: int
-) -> List[Optional[dict]]:
+) -> List[dict]:
     """Fit the schedulers of one unit to the length of a run.
 
     A warm-up by epochs keeps its share; one by steps is cut to
-    :data:`WARMUP_SHARE`. The rest is stretched between its end and that of
-    the run.
+    :data:`WARMUP_SHARE`, but not below two. The rest is stretched between its
+    end and that of the run.
 
     Args:
         schedulers: Their configs.
@@ -107,16 +107,16 @@ def fit(
         total: Length of the run.
 
     Returns:
-        New configs; None for a warm-up of which nothing is left.
+        New configs.
     """
     warmup = _warmup(schedulers, by_epoch)
-    if by_epoch:
-        short = round(warmup * total / designed)
-    else:
-        short = min(warmup, int(total * WARMUP_SHARE))
-    # The rate of a single unit would not rise.
+    # In a single unit the rate would not rise.
     converted = any(s.get('convert_to_iter_based') for s in schedulers)
-    short = 0 if short < (1 if converted else 2) else short
+    least = min(warmup, 1 if converted else 2)
+    if by_epoch:
+        short = max(least, round(warmup * total / designed))
+    else:
+        short = max(least, min(warmup, int(total * WARMUP_SHARE)))
     stretch = 1.0
     if designed > warmup:
         stretch = (total - short) / (designed - warmup)
@@ -128,19 +128,16 @@ def fit(
             return point
         return round(short + (point - warmup) * stretch)
 
-    fitted: List[Optional[dict]] = []
-    for scheduler in schedulers:
-        new = copy.deepcopy(scheduler)
-        if _counts(new, by_epoch):
+    fitted = copy.deepcopy(schedulers)
+    for scheduler in fitted:
+        if _counts(scheduler, by_epoch):
             for key in _POINTS:
-                _change(new, key, at)
+                _change(scheduler, key, at)
             for key in _LENGTHS:
-                _change(new, key, lambda value: max(1, round(value * stretch)))
-            if 'end' in new:  # a scheduler may not be empty
-                new['end'] = max(new['end'], new.get('begin', 0) + 1)
-            if _is_warmup(new) and not short:
-                new = None
-        fitted.append(new)
+                _change(scheduler, key, lambda v: max(1, round(v * stretch)))
+            if 'end' in scheduler:  # which may not be empty
+                begin = scheduler.get('begin', 0)
+                scheduler['end'] = max(scheduler['end'], begin + 1)
     return fitted
 
 
@@ -180,15 +177,11 @@ def _listed(schedulers) -> List[dict]:
     return list(schedulers or [])
 
 
-def _changes(old: List[dict], new: List[Optional[dict]]) -> str:
+def _changes(old: List[dict], new: List[dict]) -> str:
     """What is different, in words; empty if nothing is."""
-    words = []
-    for index, (before, after) in enumerate(zip(old, new)):
-        name = f'param_scheduler.{index}'
-        if after is None:
-            words.append(f'{name} left out')
-            continue
-        for key, value in before.items():
-            if after[key] != value:
-                words.append(f'{name}.{key} {value} -> {after[key]}')
-    return ', '.join(words)
+    return ', '.join(
+        f'param_scheduler.{index}.{key} {value} -> {after[key]}'
+        for index, (before, after) in enumerate(zip(old, new))
+        for key, value in before.items()
+        if after[key] != value
+    )

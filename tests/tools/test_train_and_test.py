@@ -120,15 +120,15 @@ def test_own_data_without_workers(shapes, tmp_path):
     for line in (
         'num_workers=0: no persistent_workers, no prefetch_factor in '
         'train_dataloader, val_dataloader',
-        'schedule fitted to 5 steps: param_scheduler.0 left out, '
-        'param_scheduler.1.begin 50 -> 0, param_scheduler.1.end 500 -> 5',
+        'schedule fitted to 5 steps: param_scheduler.0.end 50 -> 2, '
+        'param_scheduler.1.begin 50 -> 2, param_scheduler.1.end 500 -> 5',
         'the learning rate 0.0005 is for 8 images a step, but this run has '
         '1 x 2 = 2: the linear rule gives 0.000125; --auto-scale-lr applies',
     ):
         assert line in output
-    # its cosine, from the full rate on
-    assert '[1][1/5]  lr: 5.0000e-04' in output
-    assert '[1][5/5]  lr: 4.7746e-05' in output
+    assert '[1][1/5]  lr: 5.0000e-06' in output
+    assert '[1][2/5]  lr: 5.0000e-04' in output
+    assert '[1][5/5]  lr: 1.2500e-04' in output  # 2 of the cosine's 3 steps
 
 
 def test_pictures(shapes, detected, tmp_path):
