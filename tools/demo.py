@@ -18,6 +18,8 @@ DATA = 'data/shapes/detection'
 STEPS = {
     'draw the data': 'tools/dataset_converters/draw_shapes.py '
     '--out data/shapes',
+    'check the data': 'tools/dataset_converters/check_dataset.py '
+    f'{DATA}/annotations/train.json {DATA}/train',
     'count the models': 'tools/analysis_tools/model_info.py '
     'configs/demo/halvit_shapes.py configs/demo/maskrcnn_halvit_shapes.py',
     'pretrain HaLViT': 'tools/train.py configs/demo/halvit_shapes.py '

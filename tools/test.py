@@ -1,10 +1,12 @@
 """Evaluate a checkpoint of a detector or a classifier."""
 
 import argparse
+import sys
 
-from halvit_mm.apis import load_config, test
-from halvit_mm.apis.cli import add_run_arguments
+from halvit_mm.apis import test
+from halvit_mm.apis.cli import add_run_arguments, read_config
 from halvit_mm.compression import EXECUTIONS
+from halvit_mm.datasets import DataError
 
 
 def parse_args():
@@ -22,13 +24,17 @@ def parse_args():
 
 def main():
     args = parse_args()
-    cfg = load_config(
+    cfg = read_config(
         args.config,
         args.cfg_options,
         work_dir=args.work_dir,
         launcher=args.launcher,
+        checkpoint=args.checkpoint,
     )
-    test(cfg, args.checkpoint, args.amp, args.execution)
+    try:
+        test(cfg, args.checkpoint, args.amp, args.execution)
+    except DataError as error:
+        sys.exit(f'{error}')
 
 
 if __name__ == '__main__':

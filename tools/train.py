@@ -1,9 +1,11 @@
 """Train a detector or a classifier."""
 
 import argparse
+import sys
 
-from halvit_mm.apis import load_config, train
-from halvit_mm.apis.cli import add_run_arguments
+from halvit_mm.apis import train
+from halvit_mm.apis.cli import add_run_arguments, read_config
+from halvit_mm.datasets import DataError
 
 
 def parse_args():
@@ -15,21 +17,30 @@ def parse_args():
         const='auto',
         help='resume from a checkpoint, the latest one if none is named',
     )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the images a step',
+    )
     add_run_arguments(parser)
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
-    cfg = load_config(
+    cfg = read_config(
         args.config,
         args.cfg_options,
         work_dir=args.work_dir,
         amp=args.amp,
         resume=args.resume,
         launcher=args.launcher,
+        auto_scale_lr=args.auto_scale_lr,
     )
-    train(cfg)
+    try:
+        train(cfg)
+    except DataError as error:
+        sys.exit(f'{error}')
 
 
 if __name__ == '__main__':

@@ -57,10 +57,6 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-max_epochs = 6  # 6 x 67 steps of 8 crops
+max_epochs = 6  # 6 x 67 steps of 8 crops, to which the schedule is fitted
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=50, end=402, by_epoch=False),
-]
 default_hooks = dict(checkpoint=dict(interval=max_epochs))

@@ -2,10 +2,40 @@
 
 import argparse
 import os
+import sys
+from typing import Optional
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 
-from .config import AMP_CHOICES
+from .config import AMP_CHOICES, load_config
+
+
+class OptionAction(DictAction):
+    """mmengine's ``key=value``, whose errors are those of the parser."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Read options, as :class:`argparse.Action` documents."""
+        for text in values:
+            if '=' not in text:
+                raise argparse.ArgumentError(self, f'{text!r} has no "=value"')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # brackets that are not closed
+            raise argparse.ArgumentError(self, f'{error}') from None
+
+
+def read_config(path: str, options: Optional[dict], **kwargs) -> Config:
+    """Call :func:`.load_config`; its errors end the tool in one line.
+
+    Args:
+        path: Config file.
+        options: The value of ``--cfg-options``.
+        kwargs: Further arguments.
+    """
+    try:
+        return load_config(path, options, **kwargs)
+    except (OSError, ValueError) as error:
+        sys.exit(f'{error}')
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +43,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionAction,
+        default={},
         help='settings to override, key=value; data_root=... moves all data, '
         'classes=auto takes the classes from the annotations',
     )

@@ -1,12 +1,19 @@
 """Loading of configs, with the options of the command line."""
 
-import json
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
+from mmengine.utils import import_modules_from_strings
+
+from ..checkpoint import read_classes
+from ..datasets import read_coco
+from .learning_rate import enable_auto_scale_lr
+from .options import check_options
+from .schedules import follow_options, run_length
 
 AMP_CHOICES = ('fp16', 'bf16')
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -20,12 +27,14 @@ def load_config(
     resume: Optional[str] = None,
     launcher: str = 'none',
     read_data: bool = True,
+    auto_scale_lr: bool = False,
+    checkpoint: Optional[str] = None,
 ) -> Config:
     """Load a config and apply the options of a command line.
 
     Two options change more than their key: ``data_root`` moves every data
-    set and evaluator, and ``classes=auto`` takes the class names from the
-    training annotations and sets ``num_classes`` in every head.
+    set and evaluator, and ``classes``, a list of names, or ``auto`` for those
+    of the training annotations, sets ``num_classes`` in every head, too.
 
     Args:
         path: Config file.
@@ -37,29 +46,45 @@ def load_config(
             path, or None.
         launcher: As the tools' option ``--launcher``.
         read_data: Whether ``classes=auto`` reads the annotations.
+        auto_scale_lr: Whether the learning rate is scaled with the batch.
+        checkpoint: What is tested; ``classes=auto`` takes its classes, where
+            it has them, before those of the annotations.
 
     Returns:
         The config, ready for mmengine's Runner.
 
     Raises:
         FileNotFoundError: If there is nothing to resume from.
-        ValueError: If an option cannot be applied.
+        ValueError: If an option is unknown or cannot be applied.
     """
     cfg = Config.fromfile(path)
     options = cfg_options or {}
+    check_options(cfg, options)
+    launcher = options.get('launcher', launcher)
     roots = (dataset.get('data_root') for dataset in _datasets(cfg))
     old_root = cfg.get('data_root') or next(filter(None, roots), '')
+    length = run_length(cfg)
     cfg.merge_from_dict(options)
+    follow_options(cfg, options, length)
+    _mend_workers(cfg)
+    if any(key.startswith('custom_imports') for key in options):
+        import_modules_from_strings(**cfg.custom_imports)
     if 'data_root' in options:
         _move_data(cfg, old_root, str(options['data_root']))
-    if read_data and cfg.get('classes') == 'auto':
-        _apply_classes(cfg)
+    classes = options.get('classes', cfg.get('classes'))
+    if classes == 'auto' and read_data:
+        names = read_classes(checkpoint) if checkpoint else None
+        _set_classes(cfg, names or _class_names(cfg))
+    elif classes != 'auto' and options.get('classes'):
+        _set_classes(cfg, [str(name) for name in classes])
     cfg.work_dir = (
         work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     )
     cfg.launcher = launcher
     if amp:
         _apply_amp(cfg, amp)
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
     if resume:
         _apply_resume(cfg, resume)
     if launcher != 'none' and not torch.cuda.is_available():
@@ -71,6 +96,24 @@ def load_config(
         )
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     return cfg
+
+
+def _mend_workers(cfg: Config) -> None:
+    """Without workers none can persist or fetch ahead: torch refuses that."""
+    changed = []
+    for name in _DATALOADERS:
+        loader = cfg.get(name) or {}
+        if not loader.get('num_workers', 0):
+            ahead = loader.pop('prefetch_factor', None)
+            if loader.get('persistent_workers') or ahead:
+                loader.persistent_workers = False
+                changed.append(name)
+    if changed:
+        print_log(
+            'num_workers=0: no persistent_workers, no prefetch_factor in '
+            f'{", ".join(changed)}',
+            logger='current',
+        )
 
 
 def _datasets(cfg: Config) -> Iterator[ConfigDict]:
@@ -107,7 +150,7 @@ def _move_data(cfg: Config, old: str, new: str) -> None:
             evaluator.ann_file = new_prefix + ann_file[len(old_prefix) :]
 
 
-def _apply_classes(cfg: Config) -> None:
+def _class_names(cfg: Config) -> List[str]:
     dataset = next(_datasets(cfg), {})
     if 'ann_file' not in dataset:
         raise ValueError('classes=auto needs COCO annotations for training')
@@ -117,10 +160,12 @@ def _apply_classes(cfg: Config) -> None:
             f'classes=auto reads the training annotations, but there is no '
             f'{path}'
         )
-    categories = json.loads(path.read_text())['categories']
-    names = [category['name'] for category in categories]
-    if len(set(names)) != len(names) or not names:
-        raise ValueError(f'{path} has no distinct class names: {names}')
+    folder = (dataset.get('data_prefix') or {}).get('img', '')
+    folder = Path(dataset.get('data_root') or '') / folder
+    return [c['name'] for c in read_coco(path, str(folder)).categories]
+
+
+def _set_classes(cfg: Config, names: List[str]) -> None:
     for dataset in _datasets(cfg):
         dataset['metainfo'] = dict(classes=tuple(names))
     _set_num_classes(cfg.model, len(names))

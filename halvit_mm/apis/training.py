@@ -19,6 +19,8 @@ from ..compression import convert, is_compressed_file
 from ..engine import AgreementHook
 from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
+from .learning_rate import warn_of_batch_size
+from .schedules import fit_schedule
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -48,6 +50,8 @@ def build_runner(cfg: Config) -> Runner:
 def train(cfg: Config) -> Runner:
     """Train the model of a config; returns the runner, after training."""
     runner = build_runner(cfg)
+    warn_of_batch_size(runner)
+    fit_schedule(runner)
     runner.train()
     return runner
 

@@ -105,6 +105,12 @@ def test_classes_are_taken_from_the_annotations(data_root):
         assert settings(cfg.model, 'num_classes') == expected
 
 
+def test_classes_may_be_listed():
+    cfg = load({'classes': list(NAMES)}, read_data=False)
+    assert [d.metainfo.classes for d in datasets(cfg)] == [NAMES] * 3
+    assert set(settings(cfg.model, 'num_classes').values()) == {2}
+
+
 def test_classes_reach_every_head_of_a_cascade(data_root):
     heads = {'model.roi_head.bbox_head': [dict(num_classes=80)] * 2}
     cfg = load({'data_root': str(data_root), 'classes': 'auto', **heads})

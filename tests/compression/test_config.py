@@ -39,7 +39,8 @@ def test_one_string_is_one_group():
     ],
 )
 def test_configs_that_are_refused(options, message):
-    cfg = load_config(CONFIG, options)
+    cfg = load_config(CONFIG)
+    cfg.merge_from_dict(options)  # as a file could have it
     with pytest.raises(ValueError, match=message):
         FiPSConfig.from_mapping(cfg.get('fips'))
 

@@ -66,6 +66,38 @@ def test_resume_goes_on_from_the_last_epoch(
     assert (work_dir / 'epoch_2.pth').is_file()
 
 
+def test_own_data_without_workers(shapes, tmp_path):
+    """Ten images, two a step: the schedule of 500 steps is fitted to 5."""
+    output = tool(
+        'train',
+        DETECTOR,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'data_root={shapes}/detection',
+        'classes=auto',
+        'model.backbone.init_cfg=None',
+        'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0',
+        'val_dataloader.num_workers=0',
+        'auto_scale_lr.base_batch_size=8',
+        'train_cfg.max_epochs=1',
+        'default_hooks.logger.interval=1',
+    ).stdout
+    for line in (
+        'num_workers=0: no persistent_workers, no prefetch_factor in '
+        'train_dataloader, val_dataloader',
+        'schedule fitted to 5 steps: param_scheduler.0.end 50 -> 2, '
+        'param_scheduler.1.begin 50 -> 2, param_scheduler.1.end 500 -> 5',
+        'the learning rate 0.0005 is for 8 images a step, but this run has '
+        '1 x 2 = 2: the linear rule gives 0.000125; --auto-scale-lr applies',
+    ):
+        assert line in output
+    assert '[1][1/5]  lr: 5.0000e-06' in output
+    assert '[1][2/5]  lr: 5.0000e-04' in output
+    assert '[1][5/5]  lr: 1.2500e-04' in output  # 2 of the cosine's 3 steps
+
+
 def test_pictures(shapes, detected, tmp_path):
     results = tmp_path / 'results.json'
     results.write_text(

@@ -4,8 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from halvit_mm.apis import load_config, model_info, print_model_info
-from halvit_mm.apis.cli import add_config_options, add_shape_argument
+from halvit_mm.apis import model_info, print_model_info
+from halvit_mm.apis.cli import (
+    add_config_options,
+    add_shape_argument,
+    read_config,
+)
 from halvit_mm.apis.fake_data import image_size
 from halvit_mm.apis.model_info import build_model, forward_pass
 from halvit_mm.apis.timing import device_name, time_in_turns
@@ -32,7 +36,7 @@ def main():
     args = parse_args()
     passes = {}
     for path in args.config:
-        cfg = load_config(path, args.cfg_options, read_data=False)
+        cfg = read_config(path, args.cfg_options, read_data=False)
         size = tuple(args.shape) if args.shape else image_size(cfg)
         print_model_info(path, size, model_info(cfg, size))
         if args.latency:

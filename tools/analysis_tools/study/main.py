@@ -1,10 +1,11 @@
 """The command line of studies."""
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
-from mmengine.config import DictAction
+from halvit_mm.apis.cli import add_config_options
 
 from .plan import Study
 from .report import study_table, write_study
@@ -43,13 +44,7 @@ def _parse_args(description: str) -> argparse.Namespace:
     parser.add_argument(
         '--variants', nargs='+', help='run these only, default all'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        help='options of every run, over those of the file',
-    )
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -60,7 +55,10 @@ def main(description: str) -> None:
         description: What the tool does.
     """
     args = _parse_args(description)
-    study = Study.load(args.study, args.cfg_options)
+    try:
+        study = Study.load(args.study, args.cfg_options)
+    except (OSError, ValueError) as error:
+        sys.exit(f'{error}')
     out = Path(args.out or study.out)
     results = run_study(
         study,
