@@ -84,7 +84,7 @@ def fit_schedule(runner: Runner) -> None:
     if changes and is_fitted(runner.cfg):
         runner.logger.info(f'schedule fitted to {total} steps: {changes}')
         runner.param_schedulers = fitted
-    elif 2 * _warmup(schedulers, False) > total:
+    elif changes and 2 * _warmup(schedulers, False) > total:
         runner.logger.warning(
             f'the warm-up takes {_warmup(schedulers, False)} of {total} '
             f'steps; fit_schedule=True would set {changes}'

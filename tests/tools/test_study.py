@@ -17,11 +17,11 @@ from .conftest import ROOT, assert_picture
 TEXT = """
 config: {folder}/base.py
 metric: accuracy/top1
-options: {{a: 1, b: 1}}
+options: {{log_level: 1, load_from: 1}}
 variants:
   one:
     seeds: [0, 1]
-    options: {{b: 2}}
+    options: {{load_from: 2}}
   two: {{}}
   three:
     config: {folder}/other.py
@@ -38,7 +38,7 @@ def path(tmp_path):
 
 
 def test_what_is_run(path):
-    study = Study.load(path, {'c': 3})
+    study = Study.load(path, {'experiment_name': 3})
     assert study.name == 'little'
     assert [(r.variant, r.seed) for r in study.runs] == [
         ('one', 0),
@@ -47,7 +47,8 @@ def test_what_is_run(path):
         ('one', 1),
     ]
     cfg = study.runs[0].cfg
-    assert (cfg.a, cfg.b, cfg.c, cfg.epochs) == (1, 2, 3, 0)
+    assert (cfg.log_level, cfg.load_from) == (1, 2)
+    assert (cfg.experiment_name, cfg.epochs) == (3, 0)
     assert study.runs[2].cfg.epochs == 1
     assert len({run.key for run in study.runs}) == 4
     assert Study.load(path).runs[0].key != study.runs[0].key
