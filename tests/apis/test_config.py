@@ -36,13 +36,19 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
 
 
+def annotations(names):
+    """One image without objects, and classes."""
+    image = dict(id=1, file_name='1.png', width=8, height=8)
+    categories = [dict(id=i, name=name) for i, name in enumerate(names)]
+    return json.dumps(dict(images=[image], categories=categories))
+
+
 @pytest.fixture
 def data_root(tmp_path):
     """A folder with training annotations of two classes."""
     path = tmp_path / 'annotations/instances_train2017.json'
     path.parent.mkdir()
-    categories = [dict(id=i, name=name) for i, name in enumerate(NAMES)]
-    path.write_text(json.dumps(dict(categories=categories)))
+    path.write_text(annotations(NAMES))
     return tmp_path
 
 
@@ -117,6 +123,17 @@ def test_classes_reach_every_head_of_a_cascade(data_root):
     assert [h.num_classes for h in cfg.model.roi_head.bbox_head] == [2, 2]
 
 
+@pytest.mark.parametrize('kept', [('dog', 'cat'), None])
+def test_a_test_takes_the_classes_of_its_checkpoint(data_root, kept, tmp_path):
+    path = tmp_path / 'model.pth'
+    meta = dict(dataset_meta=dict(classes=kept)) if kept else {}
+    torch.save(dict(state_dict={'w': torch.zeros(1)}, meta=meta), path)
+    options = {'data_root': str(data_root), 'classes': 'auto'}
+    cfg = load(options, checkpoint=path)
+    names = [tuple(d.metainfo.classes) for d in datasets(cfg)]
+    assert names == [kept or NAMES] * 3
+
+
 def test_classes_need_annotations(tmp_path):
     with pytest.raises(FileNotFoundError, match='classes=auto') as info:
         load({'data_root': str(tmp_path), 'classes': 'auto'})
@@ -127,11 +144,14 @@ def test_classes_need_annotations(tmp_path):
     assert cfg.model.roi_head.bbox_head.num_classes == 80
 
 
-@pytest.mark.parametrize('names', [[], ['cat', 'cat']])
-def test_classes_need_distinct_names(data_root, names):
+@pytest.mark.parametrize(
+    ('names', 'problem'),
+    [([], 'has no "categories"'), (['cat', 'cat'], 'are called cat')],
+)
+def test_classes_need_distinct_names(data_root, names, problem):
     path = data_root / 'annotations/instances_train2017.json'
-    path.write_text(json.dumps(dict(categories=[dict(name=n) for n in names])))
-    with pytest.raises(ValueError, match='no distinct class names'):
+    path.write_text(annotations(names))
+    with pytest.raises(ValueError, match=problem):
         load({'data_root': str(data_root), 'classes': 'auto'})
 
 

@@ -217,7 +217,9 @@ def test_a_linear_decay_is_no_warmup():
 def test_classes_that_are_read_count_too(tmp_path, said):
     path = tmp_path / 'annotations/instances_train2017.json'
     path.parent.mkdir()
-    path.write_text(json.dumps(dict(categories=[dict(name='cell')])))
+    image = dict(id=1, file_name='1.png', width=8, height=8)
+    categories = [dict(id=1, name='cell')]
+    path.write_text(json.dumps(dict(images=[image], categories=categories)))
     options = {**AUTO, 'data_root': str(tmp_path)}
     cfg = load_config(str(DETECTOR), options)
     assert run(cfg, 31, said)[0]['end'] == 93
