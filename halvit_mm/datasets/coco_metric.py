@@ -108,15 +108,7 @@ class CocoMetric(_HostMetric):
             self._label_ids = self._coco_api.getCatIds(catNms=classes)
             # sorted as the evaluation sorts them, for the table of classes
             self.cat_ids = sorted(self._label_ids)
-        values = super().compute_metrics(results)
-        # As the best so far, for `save_best`, they would stay it or mislead.
-        undefined = [k for k, v in values.items() if v != v or v == -1]
-        if undefined:
-            print_log(
-                f'no such objects, left out of the scores: {undefined}',
-                logger='current',
-            )
-        return {k: v for k, v in values.items() if k not in undefined}
+        return super().compute_metrics(results)
 
     def results2json(self, results, outfile_prefix: str) -> Dict[str, str]:
         """Write the detections, each label as the id of its category."""

@@ -143,10 +143,3 @@ def test_proposal_nums_that_spoil_the_averages(root, nums):
 def test_proposal_nums(root, nums, tmp_path):
     metric = make(root, proposal_nums=nums)
     assert feed(metric, build(root))['coco/bbox_mAP'] == 1.0
-
-
-def test_undefined_averages_are_left_out(root):
-    scores = feed(make(root), build(root))
-    # of 96 pixels and more: there are none
-    assert 'coco/bbox_mAP_l' not in scores
-    assert all(v >= 0 for v in scores.values())
