@@ -1,12 +1,13 @@
 """Loading of configs, with the options of the command line."""
 
-import json
 from pathlib import Path
 from typing import Iterator, Optional
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import find_latest_checkpoint
+
+from ..datasets.coco_check import read_coco
 
 AMP_CHOICES = ('fp16', 'bf16')
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -117,10 +118,10 @@ def _apply_classes(cfg: Config) -> None:
             f'classes=auto reads the training annotations, but there is no '
             f'{path}'
         )
-    categories = json.loads(path.read_text())['categories']
-    names = [category['name'] for category in categories]
-    if len(set(names)) != len(names) or not names:
-        raise ValueError(f'{path} has no distinct class names: {names}')
+    root, prefix = dataset.get('data_root'), dataset.get('data_prefix') or {}
+    folder = Path(root or '') / prefix.get('img', '')
+    # as the data set reads them
+    names = list(read_coco(path, folder).class_counts())
     for dataset in _datasets(cfg):
         dataset['metainfo'] = dict(classes=tuple(names))
     _set_num_classes(cfg.model, len(names))

@@ -47,7 +47,9 @@ def data_root(tmp_path):
     path = tmp_path / 'annotations/instances_train2017.json'
     path.parent.mkdir()
     categories = [dict(id=i, name=name) for i, name in enumerate(NAMES)]
-    path.write_text(json.dumps(dict(categories=categories)))
+    image = dict(id=1, file_name='1.jpg', width=9, height=9)
+    content = dict(images=[image], categories=categories)
+    path.write_text(json.dumps(content))
     return tmp_path
 
 
@@ -136,12 +138,32 @@ def test_classes_need_annotations(tmp_path):
     assert cfg.model.roi_head.bbox_head.num_classes == 80
 
 
-@pytest.mark.parametrize('names', [[], ['cat', 'cat']])
-def test_classes_need_distinct_names(data_root, names):
+def edit(data_root, **changes):
     path = data_root / 'annotations/instances_train2017.json'
-    path.write_text(json.dumps(dict(categories=[dict(name=n) for n in names])))
-    with pytest.raises(ValueError, match='no distinct class names'):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ('names', 'message'),
+    [([], 'no "categories"'), (['cat', 'cat'], 'categories are called cat')],
+)
+def test_classes_need_distinct_names(data_root, names, message):
+    categories = [dict(id=i, name=name) for i, name in enumerate(names)]
+    edit(data_root, categories=categories)
+    with pytest.raises(ValueError, match=message):
         load({'data_root': str(data_root), 'classes': 'auto'})
+
+
+def test_classes_are_those_that_the_data_set_reads(data_root):
+    """Without an exporter's root, and numbers as text."""
+    names = ('pets', 'cat', 7)
+    categories = [
+        dict(id=i, name=name, supercategory='pets' if i else 'none')
+        for i, name in enumerate(names)
+    ]
+    edit(data_root, categories=categories)
+    cfg = load({'data_root': str(data_root), 'classes': 'auto'})
+    assert [d.metainfo.classes for d in datasets(cfg)] == [('cat', '7')] * 3
 
 
 @pytest.mark.parametrize('path', [DETECTOR, CLASSIFIER])
