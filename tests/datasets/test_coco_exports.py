@@ -293,6 +293,12 @@ def test_run_lengths_add_up_as_in_pycocotools():
         assert _total(coco_mask.encode(mask)['counts'].decode()) == 37 * 211
 
 
+def test_a_file_without_info(root):
+    """Which some versions of pycocotools copy into results."""
+    path = edit_json(root, lambda content: content.pop('info') and None)
+    assert read_coco(path).content['info'] == {}
+
+
 def test_numbers_that_are_none_are_left_out_of_a_fixed_file(root):
     path = edit_json(
         root, lambda content: content.update(info=dict(version=math.nan))

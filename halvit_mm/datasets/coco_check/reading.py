@@ -119,6 +119,7 @@ def _check_structure(path: str, content: Any) -> None:
         for name in ('images', 'categories')
         if not content.get(name)
     ]
+    content.setdefault('info', {})  # which pycocotools before 2.0.11 needs
     for name in _SUCH:  # COCO's test images have no annotations
         found = content.get(name) or []
         # some data sets have id -> object
