@@ -162,7 +162,7 @@ def _class_names(cfg: Config) -> List[str]:
         )
     folder = (dataset.get('data_prefix') or {}).get('img', '')
     folder = Path(dataset.get('data_root') or '') / folder
-    return [c['name'] for c in read_coco(path, str(folder)).categories]
+    return list(read_coco(path, str(folder)).class_counts())
 
 
 def _set_classes(cfg: Config, names: List[str]) -> None:

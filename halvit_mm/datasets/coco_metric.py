@@ -1,8 +1,10 @@
 """COCO's average precision, of the objects that training sees."""
 
 import logging
+from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
+from mmdet.datasets import CocoDataset
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
@@ -16,6 +18,10 @@ except ImportError:  # the extra `coco`, or the older host
     from mmdet.evaluation import CocoMetric as _HostMetric
 
 
+# of the host's names of average precisions
+_ENDS = ('', '_50', '_75', '_s', '_m', '_l')
+
+
 @METRICS.register_module()
 class CocoMetric(_HostMetric):
     """The host's COCO metric on annotations that are checked and mended.
@@ -24,7 +30,8 @@ class CocoMetric(_HostMetric):
     has ``indices``, and refuses those of another data set.
 
     Args:
-        ann_file: COCO annotations; by default those of the data set.
+        ann_file: COCO annotations; by default those of the data set, which
+            are read before the first step.
         kwargs: As for ``mmdet.CocoMetric``.
 
     Raises:
@@ -41,9 +48,17 @@ class CocoMetric(_HostMetric):
                 f'proposal_nums={tuple(nums)}: COCO averages over three '
                 'rising numbers with 100 among them, as (100, 300, 1000)'
             )
-        if ann_file is None:
-            return
+        if ann_file is not None:
+            self._read(ann_file)
+
+    def _read(self, ann_file: str) -> None:
         with get_local_path(ann_file, backend_args=self.backend_args) as path:
+            if not Path(path).is_file():
+                raise FileNotFoundError(
+                    f'there is no annotation file {ann_file} for the '
+                    'evaluator: without its ann_file it takes that of the '
+                    'data set'
+                )
             self._coco_api = CheckedCOCO(path, copies=True)
         if 'segm' in self.metrics and not self.format_only:
             self._coco_api.file.require_masks()
@@ -55,11 +70,16 @@ class CocoMetric(_HostMetric):
             dataset: What is evaluated.
 
         Raises:
+            DataError: If there are no objects to compare detections with.
             ValueError: If the evaluator has others, or the data set is of
                 several files.
         """
+        if self._coco_api is None and isinstance(dataset, CocoDataset):
+            self._read(dataset.ann_file)
         if self._coco_api is None:
             return
+        if not self.format_only:
+            self._coco_api.file.require_objects()
         if hasattr(dataset, 'datasets'):
             raise ValueError(
                 f'a {type(dataset).__name__} of {len(dataset.datasets)} data '
@@ -108,7 +128,12 @@ class CocoMetric(_HostMetric):
             self._label_ids = self._coco_api.getCatIds(catNms=classes)
             # sorted as the evaluation sorts them, for the table of classes
             self.cat_ids = sorted(self._label_ids)
-        return super().compute_metrics(results)
+        scores = super().compute_metrics(results)
+        if not scores and not self.format_only:  # no detection at all
+            kinds = [k for k in self.metrics if k in ('bbox', 'segm')]
+            names = [f'{k}_mAP{end}' for k in kinds for end in _ENDS]
+            scores.update(dict.fromkeys(names, 0.0))
+        return scores
 
     def results2json(self, results, outfile_prefix: str) -> Dict[str, str]:
         """Write the detections, each label as the id of its category."""
