@@ -6,6 +6,7 @@ import sys
 from halvit_mm.apis import train
 from halvit_mm.apis.cli import add_run_arguments, read_config
 from halvit_mm.datasets import DataError
+from halvit_mm.engine import BROKEN_STATUS, BrokenNumbersError
 
 
 def parse_args():
@@ -42,6 +43,9 @@ def main():
         train(cfg)
     except DataError as error:
         sys.exit(f'{error}')
+    except BrokenNumbersError as error:
+        print(error, file=sys.stderr)
+        sys.exit(BROKEN_STATUS)
 
 
 if __name__ == '__main__':

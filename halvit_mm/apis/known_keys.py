@@ -28,7 +28,7 @@ KNOWN_KEYS = {
     # read where a config is loaded or a runner built
     *('custom_imports', 'runner_type', 'tta_model', 'tta_pipeline'),
     # ours
-    *('classes', 'data_root', 'fips', 'fit_schedule'),
+    *('broken_numbers', 'classes', 'data_root', 'fips', 'fit_schedule'),
 } - {'self', 'cfg'}
 
 #: Keys for what builds, beside the constructor's.

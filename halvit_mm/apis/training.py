@@ -16,7 +16,12 @@ from mmengine.runner import Runner
 
 from ..checkpoint import load_weights
 from ..compression import convert, is_compressed_file
-from ..engine import AgreementHook, ResumedScheduleHook, check_space
+from ..engine import (
+    AgreementHook,
+    BrokenNumbersHook,
+    ResumedScheduleHook,
+    check_space,
+)
 from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
 from .learning_rate import warn_of_batch_size
@@ -49,11 +54,31 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def train(cfg: Config) -> Runner:
-    """Train the model of a config; returns the runner, after training."""
+    """Train the model of a config.
+
+    ``cfg.broken_numbers`` has the arguments of :class:`.BrokenNumbersHook`;
+    None lets NaN and infinity pass.
+
+    Args:
+        cfg: From :func:`.load_config`.
+
+    Returns:
+        The runner, after training.
+
+    Raises:
+        DataError: If the data cannot be used.
+        OSError: If there is no space for two checkpoints.
+        ValueError: If another training runs in the folder, or data set,
+            evaluator, model and checkpoint do not fit.
+        BrokenNumbersError: If losses or gradients stay NaN or infinite.
+    """
     lock_folder(cfg.work_dir)
     runner = build_runner(cfg)
     check_space(cfg.work_dir, runner.model)
     runner.register_hook(ResumedScheduleHook())
+    broken = cfg.get('broken_numbers', {})
+    if broken is not None:
+        runner.register_hook(BrokenNumbersHook(**broken))
     warn_of_batch_size(runner)
     fit_schedule(runner)
     runner.train()

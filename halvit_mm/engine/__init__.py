@@ -1,6 +1,11 @@
 """Training parts; importing this package fills the registries."""
 
 from .agreement import AgreementHook
+from .broken_numbers import (
+    BROKEN_STATUS,
+    BrokenNumbersError,
+    BrokenNumbersHook,
+)
 from .checkpoint_hook import CheckpointHook, check_space
 from .graphed import GraphedForward
 from .optim_wrapper import BFloat16OptimWrapper
@@ -9,8 +14,11 @@ from .resumed_schedule import ResumedScheduleHook
 from .rigl_hook import RigLHook
 
 __all__ = [
+    'BROKEN_STATUS',
     'AgreementHook',
     'BFloat16OptimWrapper',
+    'BrokenNumbersError',
+    'BrokenNumbersHook',
     'CheckpointHook',
     'GraphedForward',
     'PeakToFinalHook',

@@ -36,6 +36,7 @@ def tiny_runner(folder, hook, epochs=3, **kwargs):
         epochs: Its length.
         kwargs: Further arguments of the runner.
     """
+    torch.manual_seed(0)
     data = points()
     settings = dict(
         model=Line(),

@@ -138,6 +138,21 @@ def test_errors_reach_the_screen(args, root, message, tmp_path):
     assert message in result.stdout
 
 
+def test_an_infinite_rate_ends_with_a_status_of_its_own(shapes, tmp_path):
+    options = [
+        f'data_root={shapes}/classification',
+        'optim_wrapper.optimizer.lr=inf',
+        'broken_numbers.max_skipped=1',
+    ]
+    command = ('train', CLASSIFIER)
+    result = tool(*command, work_dir=tmp_path, options=options, check=False)
+    assert result.returncode == 3
+    assert 'skipped (1 in a row, at most 1); images: [' in result.stdout
+    assert 'The last good checkpoint is None' in result.stdout
+    assert 'Traceback' not in result.stdout
+    assert list(tmp_path.glob('*.pth')) == []
+
+
 def test_a_foreign_checkpoint_is_not_evaluated(pretrained, shapes, tmp_path):
     options = [f'data_root={shapes}/detection']
     command = ('test', DETECTOR, pretrained / 'epoch_1.pth')  # a classifier's
