@@ -13,6 +13,6 @@ per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
 # shellcheck disable=SC2086  # SRUN_ARGS holds several words
 exec srun --partition="$partition" --job-name="$job_name" \
   --gres="gpu:$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node" \
-  --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+  --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 --signal=USR1@120 ${SRUN_ARGS:-} \
   "${PYTHON:-python}" -u "$(dirname "$0")/train.py" "$config" \
   --launcher slurm "${@:4}"

@@ -6,7 +6,7 @@ import sys
 from halvit_mm.apis import train
 from halvit_mm.apis.cli import add_run_arguments, read_config
 from halvit_mm.datasets import DataError
-from halvit_mm.engine import BROKEN_STATUS, BrokenNumbersError
+from halvit_mm.engine import BROKEN_STATUS, BrokenNumbersError, die_with_parent
 
 
 def parse_args():
@@ -30,6 +30,8 @@ def parse_args():
 
 def main():
     args = parse_args()
+    if args.launcher == 'pytorch':
+        die_with_parent()  # the launcher, which may be killed
     cfg = read_config(
         args.config,
         args.cfg_options,

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.utils import import_modules_from_strings
 
-from ..checkpoint import find_checkpoint, read_classes
+from ..checkpoint import find_checkpoint, read_classes, read_meta
 from ..datasets import read_coco
 from .learning_rate import enable_auto_scale_lr
 from .options import check_options
@@ -218,6 +218,9 @@ def _apply_resume(cfg: Config, resume: str) -> None:
     elif not Path(resume).is_file():
         raise FileNotFoundError(f'--resume: there is no {resume}')
     cfg.resume, cfg.load_from = True, resume
+    # before samplers are built with another one
+    if (seed := read_meta(resume).get('seed')) is not None:
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     # What is resumed holds all weights; the pretrained file may be gone.
     backbone = cfg.model.get('backbone') or {}
     init_cfgs = _listed(backbone.get('init_cfg'))

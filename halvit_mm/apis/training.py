@@ -20,7 +20,9 @@ from ..engine import (
     AgreementHook,
     BrokenNumbersHook,
     ResumedScheduleHook,
+    StepCheckpointHook,
     check_space,
+    make_exact,
 )
 from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
@@ -57,7 +59,8 @@ def train(cfg: Config) -> Runner:
     """Train the model of a config.
 
     ``cfg.broken_numbers`` has the arguments of :class:`.BrokenNumbersHook`;
-    None lets NaN and infinity pass.
+    None lets NaN and infinity pass. ``cfg.step_checkpoints`` is the interval
+    of :class:`.StepCheckpointHook`.
 
     Args:
         cfg: From :func:`.load_config`.
@@ -71,11 +74,15 @@ def train(cfg: Config) -> Runner:
         ValueError: If another training runs in the folder, or data set,
             evaluator, model and checkpoint do not fit.
         BrokenNumbersError: If losses or gradients stay NaN or infinite.
+        SystemExit: If it is told to end, after its state is saved.
     """
     lock_folder(cfg.work_dir)
     runner = build_runner(cfg)
     check_space(cfg.work_dir, runner.model)
     runner.register_hook(ResumedScheduleHook())
+    if make_exact(runner):
+        interval = cfg.get('step_checkpoints', 1000)
+        runner.register_hook(StepCheckpointHook(interval))
     broken = cfg.get('broken_numbers', {})
     if broken is not None:
         runner.register_hook(BrokenNumbersHook(**broken))

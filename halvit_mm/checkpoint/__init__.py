@@ -7,7 +7,7 @@ from .key_maps import KEY_MAPS, from_ours, to_ours
 from .loading import load_weights
 from .model_types import header_model
 from .reading import read_state_dict, read_weights
-from .whole import check_whole, find_checkpoint, not_finite
+from .whole import check_whole, find_checkpoint, not_finite, read_meta
 
 __all__ = [
     'KEY_MAPS',
@@ -22,6 +22,7 @@ __all__ = [
     'not_finite',
     'read_classes',
     'read_header',
+    'read_meta',
     'read_state_dict',
     'read_weights',
     'save_weights',

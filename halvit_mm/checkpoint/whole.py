@@ -83,3 +83,20 @@ def _candidates(folder: Path) -> Iterator[Tuple[Path, str]]:
             yield path, f'{len(names)} weights are not finite: {names[:3]}'
         else:
             yield path, ''
+
+
+def read_meta(path: str) -> dict:
+    """Read what a checkpoint says of its training.
+
+    Args:
+        path: A file of mmengine's runner.
+
+    Returns:
+        ``epoch``, ``iter``, ``seed``, ``dataset_meta`` and others.
+
+    Raises:
+        ValueError: If it is damaged or holds more than data.
+    """
+    content, _ = load_content(Path(path))
+    meta = content.get('meta') if isinstance(content, dict) else None
+    return meta if isinstance(meta, dict) else {}

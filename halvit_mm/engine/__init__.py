@@ -7,22 +7,39 @@ from .broken_numbers import (
     BrokenNumbersHook,
 )
 from .checkpoint_hook import CheckpointHook, check_space
+from .exact_resume import (
+    EpochBasedTrainLoop,
+    ResumableBatchSampler,
+    SeededDataset,
+    SeedHook,
+    make_exact,
+)
 from .graphed import GraphedForward
 from .optim_wrapper import BFloat16OptimWrapper
 from .peak_to_final import PeakToFinalHook
+from .preemption import PREEMPTED_STATUS, StepCheckpointHook
+from .processes import die_with_parent
 from .resumed_schedule import ResumedScheduleHook
 from .rigl_hook import RigLHook
 
 __all__ = [
     'BROKEN_STATUS',
+    'PREEMPTED_STATUS',
     'AgreementHook',
     'BFloat16OptimWrapper',
     'BrokenNumbersError',
     'BrokenNumbersHook',
     'CheckpointHook',
+    'EpochBasedTrainLoop',
     'GraphedForward',
     'PeakToFinalHook',
+    'ResumableBatchSampler',
     'ResumedScheduleHook',
     'RigLHook',
+    'SeedHook',
+    'SeededDataset',
+    'StepCheckpointHook',
     'check_space',
+    'die_with_parent',
+    'make_exact',
 ]

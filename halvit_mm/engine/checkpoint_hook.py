@@ -51,7 +51,7 @@ class CheckpointHook(HostCheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = os.path.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        _AtomicRunner(runner).save_checkpoint(
+        AtomicRunner(runner).save_checkpoint(
             self.out_dir,
             name,
             save_optimizer=self.save_optimizer,
@@ -104,7 +104,7 @@ class CheckpointHook(HostCheckpointHook):
         backend = self.file_backend
         self.file_backend = later = _Later(backend)
         try:
-            super()._save_best_checkpoint(_AtomicRunner(runner), scores)
+            super()._save_best_checkpoint(AtomicRunner(runner), scores)
         finally:
             self.file_backend = backend
         here = getattr(self, 'best_ckpt_path', None)
@@ -128,7 +128,7 @@ class CheckpointHook(HostCheckpointHook):
         return not names
 
 
-class _AtomicRunner:
+class AtomicRunner:
     """A runner whose checkpoints get their names when they are whole."""
 
     def __init__(self, runner: Any) -> None:
@@ -138,6 +138,7 @@ class _AtomicRunner:
         return getattr(self._runner, name)
 
     def save_checkpoint(self, out_dir: str, filename: str, **kwargs) -> None:
+        """Save as the runner does, beside the place of the file first."""
         kwargs.pop('file_client_args', None)
         if not is_main_process():
             self._runner.save_checkpoint(out_dir, filename, **kwargs)

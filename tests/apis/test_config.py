@@ -264,9 +264,10 @@ def test_resume_needs_no_pretrained_weights(tmp_path, how):
 )
 def test_resume_with_other_initialisations(tmp_path, init_cfg, is_kept):
     path = tmp_path / 'epoch_3.pth'
-    path.touch()
+    torch.save(dict(state_dict={}, meta=dict(seed=5)), path)
     options = {'model.backbone.init_cfg': init_cfg}
     cfg = load(options, CLASSIFIER, resume=str(path))
+    assert cfg.randomness.seed == 5
     # Dropped: None, or an empty list
     left = cfg.model.backbone.init_cfg or None
     assert left == (init_cfg if is_kept else None)

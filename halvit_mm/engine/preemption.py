@@ -1,0 +1,126 @@
+"""Checkpoints between epochs, every so many steps and when a run must end."""
+
+import signal
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+import torch.distributed as dist
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+
+from ..checkpoint import atomic_write
+from ..registry import HOOKS
+from .checkpoint_hook import AtomicRunner
+
+#: Exit status of a training that was told to end and has saved its state:
+#: "temporary failure, try again".
+PREEMPTED_STATUS = 75
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+@HOOKS.register_module()
+class StepCheckpointHook(Hook):
+    """Saves every so many steps, and when a signal asks the run to end.
+
+    On SIGTERM, SIGUSR1 or SIGINT all processes agree at the next step, save
+    together and exit with :data:`PREEMPTED_STATUS`; a second signal ends the
+    process at once. The checkpoint, ``iter_N.pth``, is for ``--resume``; of
+    these the latest alone is kept.
+
+    Args:
+        interval: Steps between two checkpoints; None saves on signals only.
+    """
+
+    priority = 'VERY_LOW'  # after all that changes the state
+
+    def __init__(self, interval: Optional[int] = 1000) -> None:
+        self.interval = interval
+        self._signal: Optional[int] = None
+        self._pending: Any = None  # the last step's question to all
+
+    def before_train(self, runner: Any) -> None:
+        """Listen to the signals from now on."""
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def after_train(self, runner: Any) -> None:
+        """Leave the signals to the system again."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self._signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def after_train_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Save where it is time."""
+        done = runner.iter + 1
+        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if done % counts:
+            return  # gradients that are summed up are not saved
+        if self._must_end():
+            self._save(runner, done)
+            self._exit(runner)
+        is_last = done % len(runner.train_loop.dataloader) == 0
+        if self.interval and done % self.interval == 0 and not is_last:
+            self._save(runner, done)
+
+    def after_val_iter(self, runner: Any, *args, **kwargs) -> None:
+        """Save between two epochs, too."""
+        if self._must_end():
+            self._save(runner, runner.iter)
+            self._exit(runner)
+
+    def _must_end(self) -> bool:
+        """Whether any process has got a signal, as all know at this step.
+
+        The answer to the question of the step before is read, for which
+        nothing has to wait.
+        """
+        if get_world_size() == 1:
+            return self._signal is not None
+        pending = self._pending
+        device = 'cuda' if dist.get_backend() == 'nccl' else 'cpu'
+        flag = torch.tensor(int(self._signal is not None), device=device)
+        work = dist.all_reduce(flag, dist.ReduceOp.MAX, async_op=True)
+        self._pending = work, flag
+        if pending is None:
+            return False
+        pending[0].wait()
+        return bool(pending[1])
+
+    def _save(self, runner: Any, done: int) -> None:
+        folder = Path(runner.work_dir)
+        name = f'iter_{done}.pth'
+        AtomicRunner(runner).save_checkpoint(
+            str(folder),
+            name,
+            meta=dict(epoch=runner.epoch, iter=done),
+            by_epoch=False,
+        )
+        if is_main_process():
+            with atomic_write(folder / 'last_checkpoint') as part:
+                part.write_text(name)
+            for path in folder.glob('iter_*.pth'):
+                if path.name != name:
+                    path.unlink()
+        runner.logger.info(f'saved {name}')
+
+    def _exit(self, runner: Any) -> None:
+        name = signal.Signals(self._signal).name if self._signal else 'others'
+        runner.logger.warning(
+            f'told to end by {name}: the state is saved, --resume goes on; '
+            f'exit status {PREEMPTED_STATUS}'
+        )
+        if get_world_size() > 1:
+            dist.barrier()
+        raise SystemExit(PREEMPTED_STATUS)

@@ -1,0 +1,32 @@
+"""Signals of the processes of a training, and their end with their parent."""
+
+import ctypes
+import os
+import signal
+import sys
+from functools import cache
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+def die_with_parent() -> None:
+    """Let this process be killed when the one that started it ends."""
+    if not sys.platform.startswith('linux'):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended in between
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@cache  # once in each process
+def prepare_worker() -> None:
+    """Prepare a worker of a data loader.
+
+    Launchers signal the whole group of processes. The main process saves a
+    checkpoint then, for which it needs its workers; they end when it tells
+    them to, or with it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    die_with_parent()
