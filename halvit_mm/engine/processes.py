@@ -23,10 +23,12 @@ def die_with_parent() -> None:
 def prepare_worker() -> None:
     """Prepare a worker of a data loader.
 
-    Launchers signal the whole group of processes. The main process saves a
-    checkpoint then, for which it needs its workers; they end when it tells
-    them to, or with it.
+    Terminals and launchers signal a whole group of processes. The main
+    process saves a checkpoint then, for which it needs its workers: they
+    leave its group, and end when it tells them to, or with it.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()

@@ -91,14 +91,13 @@ def wait_until_gone(folder, seconds=30):
     raise AssertionError(f'still there: {processes_of(folder)}')
 
 
-@pytest.mark.parametrize('name', ['SIGUSR1', 'SIGINT'])
-def test_the_launcher_passes_signals_on(shapes, tmp_path, monkeypatch, name):
+def test_the_launcher_passes_signals_on(shapes, tmp_path, monkeypatch):
     monkeypatch.setenv('PORT', str(free_port()))
     command = ('bash', 'tools/dist_train.sh', CLASSIFIER, 2)
     options = [x.replace('size=2', 'size=1') for x in options_of(shapes)]
     process = start(command, tmp_path, options)
-    process.send_signal(getattr(signal, name))
-    output = process.communicate(timeout=60)[0]
+    process.send_signal(signal.SIGUSR1)
+    output = process.communicate(timeout=25)[0]  # before it is killed
     assert 'told to end by SIGTERM' in output, output[-2000:]
     wait_until_gone(tmp_path)
     (saved,) = tmp_path.glob('*.pth')
