@@ -1,11 +1,13 @@
 """Train a detector or a classifier."""
 
 import argparse
-import sys
 
 from halvit_mm.apis import train
-from halvit_mm.apis.cli import add_run_arguments, read_config
-from halvit_mm.datasets import DataError
+from halvit_mm.apis.cli import (
+    add_run_arguments,
+    errors_in_short,
+    read_config,
+)
 
 
 def parse_args():
@@ -37,10 +39,8 @@ def main():
         launcher=args.launcher,
         auto_scale_lr=args.auto_scale_lr,
     )
-    try:
+    with errors_in_short():
         train(cfg)
-    except DataError as error:
-        sys.exit(f'{error}')
 
 
 if __name__ == '__main__':
