@@ -1,9 +1,11 @@
 """Parts of a run that do not fit are refused before its first step."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import CheckpointHook
 from torch import nn
 
 from halvit_mm.checkpoint import load_weights, save_weights
@@ -35,12 +37,13 @@ def loop(classes, *metrics, **kwargs):
     )
 
 
-def runner(train=CATS, val=None, model=None):
+def runner(train=CATS, val=None, model=None, hooks=()):
     return SimpleNamespace(
         model=model or Detector(),
         train_loop=loop(train),
         val_loop=val and loop(val),
         test_loop=loop(train),
+        hooks=hooks,
     )
 
 
@@ -82,6 +85,31 @@ def test_the_metric_sees_the_data_set():
     assert seen == [other.val_loop.dataloader.dataset]
 
 
+def best(*names):
+    return [CheckpointHook(save_best=list(names), rule='greater')]
+
+
+def test_scores_that_are_not_evaluated():
+    other = runner(hooks=best('coco/segm_mAP'))
+    metric = SimpleNamespace(metrics=['bbox'], prefix='coco')
+    other.val_loop = loop(CATS, metric)
+    with pytest.raises(ValueError, match="segm_mAP: .*=\\['bbox'\\] does not"):
+        AgreementHook().before_train(other)
+    metric.metrics.append('segm')
+    AgreementHook().before_train(other)
+
+
+def test_scores_that_an_evaluation_lacks_are_never_the_best():
+    scores = {'coco/bbox_mAP': 0.5}
+    other = runner(hooks=best('coco/bbox_mAP', 'coco/bbox_mAP_l'))
+    AgreementHook().after_val_epoch(other, scores)
+    assert scores.pop('coco/bbox_mAP') == 0.5
+    assert not scores.pop('coco/bbox_mAP_l') >= -1 and not scores
+    # the host says that there are none
+    AgreementHook().after_val_epoch(other, scores)
+    assert not scores
+
+
 def test_resuming_with_other_classes():
     meta = dict(dataset_meta=dict(classes=DOGS))
     message = 'cannot be resumed: the checkpoint has 2 classes: dog, wolf'
@@ -120,6 +148,16 @@ def test_starting_from_the_same_classes(weights):
     model = Detector()
     AgreementHook(load_from=path).before_train(runner(DOGS, model=model))
     assert same(there, model) == set(there.state_dict())
+
+
+def test_starting_from_another_architecture(weights):
+    _, path = weights
+    hook, model = AgreementHook(load_from=path), Detector()
+    model.mask_head = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match='does not fit Detector') as info:
+        hook.before_train(runner(DOGS, model=model))
+    cure = f'the backbone alone .*init_cfg.checkpoint={path}'
+    assert re.search(cure, str(info.value))
 
 
 def test_testing_other_classes(weights):
