@@ -125,6 +125,13 @@ class CocoDataset(MMDetCocoDataset):
                 'filter_empty_gt=False'
             )
             raise DataError(self.ann_file, [sentence])
+        objects = (x for info in kept for x in info['instances'])
+        if not (self.test_mode or any(not x['ignore_flag'] for x in objects)):
+            sentence = (
+                f'it has no object of the classes {self.metainfo["classes"]} '
+                'to train on; classes=auto takes all classes of the file'
+            )
+            raise DataError(self.ann_file, [sentence])
         return kept
 
     def _say(self, file: CocoFile) -> None:
