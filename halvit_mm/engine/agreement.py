@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.hooks import CheckpointHook, Hook
@@ -33,10 +34,16 @@ class AgreementHook(Hook):
         """Compare the classes of a checkpoint that is resumed.
 
         Raises:
-            ValueError: If they are not those of the training data.
+            ValueError: If they are not those of the training data, or there
+                are weights only.
         """
-        meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
-        there = meta.get('classes')
+        meta = checkpoint.get('meta') or {}
+        if 'epoch' not in meta:
+            raise ValueError(
+                'the training cannot be resumed: the checkpoint has weights '
+                'only; start from them with --cfg-options load_from=CHECKPOINT'
+            )
+        there = (meta.get('dataset_meta') or {}).get('classes')
         here = _classes_of(runner.train_loop)
         if there and here:
             names = ('the checkpoint', 'the training data')
@@ -116,7 +123,8 @@ def _check_heads(model: Any, classes: Optional[Sequence[str]]) -> None:
     for name, module in model.named_modules():
         count = getattr(module, 'num_classes', None)
         # proposals have no classes
-        if 'rpn' in name or not name.endswith('head') or count is None:
+        is_head = re.search(r'head(\.\d+)?$', name)  # of a cascade by number
+        if 'rpn' in name or not is_head or count is None:
             continue
         if count != len(classes):
             raise ValueError(

@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import CheckpointHook
 from torch import nn
 
-from halvit_mm.checkpoint import load_weights, save_weights
+from halvit_mm.checkpoint import load_weights, loading, save_weights
 from halvit_mm.engine import AgreementHook
 
 CATS, DOGS = ('cat', 'lynx'), ('dog', 'wolf')
@@ -51,8 +51,8 @@ def test_parts_that_fit():
     hook = AgreementHook()
     hook.before_train(runner(val=CATS))
     hook.before_test(runner())
-    hook.after_load_checkpoint(runner(), {})
-    meta = dict(dataset_meta=dict(classes=list(CATS)))
+    hook.after_load_checkpoint(runner(), dict(meta=dict(epoch=1)))
+    meta = dict(dataset_meta=dict(classes=list(CATS)), epoch=1)
     hook.after_load_checkpoint(runner(), dict(meta=meta))
 
 
@@ -62,6 +62,13 @@ def test_another_number_of_classes(name):
     message = r'model.bbox_head.num_classes=80, but the data set has 2 .*auto'
     with pytest.raises(ValueError, match=message):
         getattr(hook, name)(other)
+
+
+def test_another_number_of_classes_in_a_cascade():
+    model = Detector()
+    model.bbox_head = nn.ModuleList([Head(2), Head(80)])
+    with pytest.raises(ValueError, match='model.bbox_head.1.num_classes=80'):
+        AgreementHook().before_test(runner(model=model))
 
 
 @pytest.mark.parametrize(
@@ -111,10 +118,15 @@ def test_scores_that_an_evaluation_lacks_are_never_the_best():
 
 
 def test_resuming_with_other_classes():
-    meta = dict(dataset_meta=dict(classes=DOGS))
+    meta = dict(dataset_meta=dict(classes=DOGS), epoch=1)
     message = 'cannot be resumed: the checkpoint has 2 classes: dog, wolf'
     with pytest.raises(ValueError, match=message):
         AgreementHook().after_load_checkpoint(runner(), dict(meta=meta))
+
+
+def test_resuming_from_weights_only():
+    with pytest.raises(ValueError, match='weights only; start from them with'):
+        AgreementHook().after_load_checkpoint(runner(), {})
 
 
 @pytest.fixture
@@ -165,3 +177,12 @@ def test_testing_other_classes(weights):
     message = 'dogs.safetensors has 2 classes: dog, wolf; the data set has 2'
     with pytest.raises(ValueError, match=message):
         load_weights(Detector(), path, classes=CATS)
+
+
+def test_testing_without_names_of_classes(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(loading, 'say', lines.append)
+    path = tmp_path / 'nameless.safetensors'
+    save_weights(path, Detector().state_dict())
+    load_weights(Detector(), path, classes=CATS)
+    assert lines[0].endswith('classes: they are taken to be cat, lynx')
