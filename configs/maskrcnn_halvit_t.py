@@ -4,7 +4,7 @@ _base_ = [
     './_base_/models/maskrcnn_plain_vit.py',
     './_base_/datasets/coco_instance.py',
     './_base_/schedules/coco_2x_adamw.py',
-    'mmdet::_base_/default_runtime.py',
+    './_base_/default_runtime.py',
 ]
 
 model = dict(

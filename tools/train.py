@@ -17,7 +17,8 @@ def parse_args():
         '--resume',
         nargs='?',
         const='auto',
-        help='resume from a checkpoint, the latest one if none is named',
+        help='resume from a checkpoint, the newest whole one if none is '
+        'named; auto-or-new starts anew where there is none',
     )
     parser.add_argument(
         '--auto-scale-lr',

@@ -1,5 +1,5 @@
 # Demo, step 1: pretrain a small HaLViT on single shapes of 64 pixels.
-_base_ = 'mmpretrain::_base_/default_runtime.py'
+_base_ = '../_base_/default_runtime_cls.py'
 
 custom_imports = dict(imports=['halvit_mm'], allow_failed_imports=False)
 

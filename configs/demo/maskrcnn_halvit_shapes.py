@@ -1,7 +1,7 @@
 # Demo, step 2: Mask R-CNN on shapes, from the backbone of step 1.
 _base_ = [
     '../_base_/models/maskrcnn_plain_vit.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/default_runtime.py',
 ]
 
 num_classes = 3

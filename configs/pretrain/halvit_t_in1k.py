@@ -31,6 +31,8 @@ param_scheduler = [
     ),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5),
 ]
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(type='halvit_mm.CheckpointHook', max_keep_ckpts=3)
+)
 # how stable a run is: peak, final and their difference
 custom_hooks = [dict(type='halvit_mm.PeakToFinalHook')]

@@ -27,6 +27,8 @@ test_pipeline = [
 ]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(type='halvit_mm.CheckpointHook', max_keep_ckpts=3)
+)
 # how stable a run is: peak, final and their difference
 custom_hooks = [dict(type='halvit_mm.PeakToFinalHook')]

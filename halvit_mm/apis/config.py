@@ -6,10 +6,9 @@ from typing import Iterator, List, Optional
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
 from mmengine.utils import import_modules_from_strings
 
-from ..checkpoint import read_classes
+from ..checkpoint import find_checkpoint, read_classes
 from ..datasets import read_coco
 from .learning_rate import enable_auto_scale_lr
 from .options import check_options
@@ -42,8 +41,9 @@ def load_config(
         work_dir: Output folder; by default that of the config, or else
             ``work_dirs/<name of the config>``.
         amp: ``'fp16'`` (GPU), ``'bf16'`` or None.
-        resume: ``'auto'`` for the latest checkpoint of the work directory, a
-            path, or None.
+        resume: ``'auto'`` for the newest whole checkpoint of the work
+            directory, ``'auto-or-new'`` to start anew without one, a path, or
+            None.
         launcher: As the tools' option ``--launcher``.
         read_data: Whether ``classes=auto`` reads the annotations.
         auto_scale_lr: Whether the learning rate is scaled with the batch.
@@ -162,7 +162,7 @@ def _class_names(cfg: Config) -> List[str]:
         )
     folder = (dataset.get('data_prefix') or {}).get('img', '')
     folder = Path(dataset.get('data_root') or '') / folder
-    return [c['name'] for c in read_coco(path, str(folder)).categories]
+    return list(read_coco(path, str(folder)).class_counts())
 
 
 def _set_classes(cfg: Config, names: List[str]) -> None:
@@ -199,13 +199,22 @@ def _apply_amp(cfg: Config, amp: str) -> None:
 
 
 def _apply_resume(cfg: Config, resume: str) -> None:
-    if resume == 'auto':
-        resume = find_latest_checkpoint(cfg.work_dir)
-        if resume is None:
+    if resume in ('auto', 'auto-or-new'):
+        found = find_checkpoint(cfg.work_dir)
+        if found is None and resume == 'auto':
             raise FileNotFoundError(
-                f'--resume: there is no checkpoint in {cfg.work_dir}; drop '
-                '--resume to start anew, or name the folder with --work-dir'
+                f'--resume: there is no whole checkpoint in {cfg.work_dir}; '
+                'name the folder with --work-dir, or start anew: drop '
+                '--resume, or `--resume auto-or-new` for jobs that start again'
             )
+        if found is None:
+            print_log(
+                f'--resume auto-or-new: nothing in {cfg.work_dir} to resume, '
+                'starts anew',
+                logger='current',
+            )
+            return
+        resume = found
     elif not Path(resume).is_file():
         raise FileNotFoundError(f'--resume: there is no {resume}')
     cfg.resume, cfg.load_from = True, resume

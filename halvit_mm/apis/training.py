@@ -16,10 +16,11 @@ from mmengine.runner import Runner
 
 from ..checkpoint import load_weights
 from ..compression import convert, is_compressed_file
-from ..engine import AgreementHook
+from ..engine import AgreementHook, ResumedScheduleHook, check_space
 from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
 from .learning_rate import warn_of_batch_size
+from .run_folder import lock_folder
 from .schedules import fit_schedule
 
 
@@ -49,7 +50,10 @@ def build_runner(cfg: Config) -> Runner:
 
 def train(cfg: Config) -> Runner:
     """Train the model of a config; returns the runner, after training."""
+    lock_folder(cfg.work_dir)
     runner = build_runner(cfg)
+    check_space(cfg.work_dir, runner.model)
+    runner.register_hook(ResumedScheduleHook())
     warn_of_batch_size(runner)
     fit_schedule(runner)
     runner.train()

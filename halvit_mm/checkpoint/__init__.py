@@ -7,15 +7,19 @@ from .key_maps import KEY_MAPS, from_ours, to_ours
 from .loading import load_weights
 from .model_types import header_model
 from .reading import read_state_dict, read_weights
+from .whole import check_whole, find_checkpoint, not_finite
 
 __all__ = [
     'KEY_MAPS',
     'atomic_write',
+    'check_whole',
     'describe_classes',
+    'find_checkpoint',
     'from_ours',
     'header_model',
     'host_meta',
     'load_weights',
+    'not_finite',
     'read_classes',
     'read_header',
     'read_state_dict',

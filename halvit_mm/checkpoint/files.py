@@ -45,11 +45,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with part.open('rb+') as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+        _sync_folder(part.parent)
     except (OSError, RuntimeError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise OSError(
             f'{path} cannot be written ({error}); what it held before is kept'
         ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name to the disk, where the system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def save_weights(

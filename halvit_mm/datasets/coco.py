@@ -3,17 +3,26 @@
 import contextlib
 import io
 import logging
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, Mapping, Optional
 
+import cv2
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
 
 from ..registry import DATASETS
 from .coco_check import CocoFile, DataError, check_images, read_coco
+from .coco_check.findings import some_of
 from .palettes import palette_for
+
+_UNREADABLE = (
+    'the image files {} cannot be read, and the evaluation would end at the '
+    'first: copy them again, or leave them out by '
+    'tools/dataset_converters/check_dataset.py ANN IMAGES --fix OUT'
+)
 
 
 class CheckedCOCO(COCO):
@@ -60,11 +69,13 @@ class CheckedCOCO(COCO):
         if unknown := [name for name in names if name not in by_name]:
             there = [category['name'] for category in self.cats.values()]
             raise ValueError(
-                f'the annotation file has no classes {unknown}.\n'
+                f'{self.file.path} has no classes {unknown}.\n'
                 f'  classes of the config:   {names}\n'
                 f'  classes of the JSON:     {there}\n'
-                'Take them from the JSON with `--cfg-options classes=auto`, '
-                'which also sets num_classes in every head'
+                'Take them from the training JSON with `--cfg-options '
+                'classes=auto`, which also sets num_classes in every head; '
+                'if that has more than this file, add them to its '
+                '"categories", where they need no objects'
             )
         return [by_name[name] for name in names]
 
@@ -84,16 +95,30 @@ class CocoDataset(MMDetCocoDataset):
             missing.
         DataError: If the annotations or images cannot be used as they are,
             or nothing is left to train on.
-        ValueError: If the annotation file lacks a class.
+        ValueError: If the annotation file lacks a class, or the classes are
+            written twice or by their older name.
     """
 
     @classmethod
-    def _load_metainfo(cls, metainfo: Optional[Any] = None) -> dict:
-        """Give other classes than COCO's a colour each, too."""
-        found = super()._load_metainfo(metainfo)
-        if len(found['classes']) > len(found.get('palette', ())):
-            found['palette'] = palette_for(len(found['classes']))
-        return found
+    def _load_metainfo(cls, metainfo: Optional[Mapping] = None) -> dict:
+        """Read the classes as mmengine does, one alone as one.
+
+        Each has a colour; mmdet has 80.
+        """
+        meta = super()._load_metainfo(metainfo)
+        if 'CLASSES' in meta:
+            raise ValueError(
+                'metainfo.CLASSES is of older versions and has no effect: '
+                'write metainfo=dict(classes=...)'
+            )
+        if isinstance(meta['classes'], str):  # ('cat') is no tuple
+            meta['classes'] = (meta['classes'],)
+        counts = Counter(meta['classes'])
+        if repeated := [name for name, n in counts.items() if n > 1]:
+            raise ValueError(f'metainfo.classes has {repeated} several times')
+        if len(meta['classes']) > len(meta.get('palette', ())):
+            meta['palette'] = palette_for(len(meta['classes']))
+        return meta
 
     def load_data_list(self) -> List[dict]:
         """Check the annotations and read them as mmdet does."""
@@ -110,7 +135,10 @@ class CocoDataset(MMDetCocoDataset):
             file.require_masks()
         colours = (getattr(t, 'color_type', '') for t in transforms)
         oriented = not any(c.endswith('ignore_orientation') for c in colours)
-        check_images(file, folder, oriented)
+        unreadable = check_images(file, folder, oriented)
+        decoders = {getattr(t, 'imdecode_backend', '') for t in transforms}
+        if self.test_mode and 'cv2' in decoders:
+            _require_readable(file, folder, unreadable)
         self._say(file)
         self.COCOAPI = partial(CheckedCOCO, folder=folder)
         return super().load_data_list()
@@ -132,6 +160,15 @@ class CocoDataset(MMDetCocoDataset):
                 'to train on; classes=auto takes all classes of the file'
             )
             raise DataError(self.ann_file, [sentence])
+        if count := len(self.data_list) - len(kept):
+            print_log(
+                f'{self.ann_file}: {count} of {len(self.data_list)} images '
+                f'are not trained on, as filter_cfg={dict(self.filter_cfg)} '
+                'says: without objects of the classes, or smaller than '
+                'min_size',
+                logger='current',
+                level=logging.WARNING,
+            )
         return kept
 
     def _say(self, file: CocoFile) -> None:
@@ -147,6 +184,18 @@ class CocoDataset(MMDetCocoDataset):
                 logger='current',
                 level=logging.WARNING,
             )
+
+
+def _require_readable(file: CocoFile, folder: str, numbers: List[int]) -> None:
+    """Refuse images, of those that Pillow cannot read, that OpenCV cannot."""
+    unreadable = set(numbers)
+    paths = [
+        str(Path(folder, image['file_name']))
+        for image in file.images
+        if image['id'] in unreadable
+    ]
+    if broken := [p for p in paths if not cv2.haveImageReader(p)]:
+        raise DataError(file.path, [_UNREADABLE.format(some_of(broken))])
 
 
 def _flat(pipeline: Any) -> Iterator[Any]:

@@ -1,8 +1,10 @@
 """COCO's average precision, of the objects that training sees."""
 
 import logging
+from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
+from mmdet.datasets import CocoDataset
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
@@ -17,6 +19,10 @@ except ImportError:  # the extra `coco`, or the older host
     from mmdet.evaluation import CocoMetric as _HostMetric
 
 
+# of the host's names of average precisions
+_ENDS = ('', '_50', '_75', '_s', '_m', '_l')
+
+
 @METRICS.register_module()
 class CocoMetric(_HostMetric):
     """The host's COCO metric on annotations that are checked and mended.
@@ -25,7 +31,8 @@ class CocoMetric(_HostMetric):
     has ``indices``, and refuses those of another data set.
 
     Args:
-        ann_file: COCO annotations; by default those of the data set.
+        ann_file: COCO annotations; by default those of the data set, which
+            are read before the first step.
         kwargs: As for ``mmdet.CocoMetric``.
 
     Raises:
@@ -42,9 +49,17 @@ class CocoMetric(_HostMetric):
                 f'proposal_nums={tuple(nums)}: COCO averages over three '
                 'rising numbers with 100 among them, as (100, 300, 1000)'
             )
-        if ann_file is None:
-            return
+        if ann_file is not None:
+            self._read(ann_file)
+
+    def _read(self, ann_file: str) -> None:
         with get_local_path(ann_file, backend_args=self.backend_args) as path:
+            if not Path(path).is_file():
+                raise FileNotFoundError(
+                    f'there is no annotation file {ann_file} for the '
+                    'evaluator: without its ann_file it takes that of the '
+                    'data set'
+                )
             self._coco_api = CheckedCOCO(path, copies=True)
         if 'segm' in self.metrics and not self.format_only:
             self._coco_api.file.require_masks()
@@ -56,6 +71,7 @@ class CocoMetric(_HostMetric):
             dataset: What is evaluated.
 
         Raises:
+            DataError: If there are no objects to compare detections with.
             ValueError: If the evaluator has others, or the data set is of
                 several files.
         """
@@ -65,8 +81,12 @@ class CocoMetric(_HostMetric):
                 'sets is evaluated by one annotation file: write them into '
                 'one file, or evaluate one at a time'
             )
+        if self._coco_api is None and isinstance(dataset, CocoDataset):
+            self._read(dataset.ann_file)
         if self._coco_api is None:
             return
+        if not self.format_only:
+            self._coco_api.file.require_objects()
         self._coco_api.getCatIds(catNms=dataset.metainfo['classes'])
         for index in range(len(dataset)):
             self._check_image(dataset.get_data_info(index))
@@ -110,15 +130,12 @@ class CocoMetric(_HostMetric):
             self._label_ids = self._coco_api.getCatIds(catNms=classes)
             # sorted as the evaluation sorts them, for the table of classes
             self.cat_ids = sorted(self._label_ids)
-        values = super().compute_metrics(results)
-        # As the best so far, for `save_best`, they would stay it or mislead.
-        undefined = [k for k, v in values.items() if v != v or v == -1]
-        if undefined:
-            print_log(
-                f'no such objects, left out of the scores: {undefined}',
-                logger='current',
-            )
-        return {k: v for k, v in values.items() if k not in undefined}
+        scores = super().compute_metrics(results)
+        if not scores and not self.format_only:  # no detection at all
+            kinds = [k for k in self.metrics if k in ('bbox', 'segm')]
+            names = [f'{k}_mAP{end}' for k in kinds for end in _ENDS]
+            scores.update(dict.fromkeys(names, 0.0))
+        return scores
 
     def results2json(self, results, outfile_prefix: str) -> Dict[str, str]:
         """Write the detections, each label as the id of its category."""

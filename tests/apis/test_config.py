@@ -144,6 +144,11 @@ def test_classes_need_annotations(tmp_path):
     assert cfg.model.roi_head.bbox_head.num_classes == 80
 
 
+def edit(data_root, **changes):
+    path = data_root / 'annotations/instances_train2017.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 @pytest.mark.parametrize(
     ('names', 'problem'),
     [([], 'has no "categories"'), (['cat', 'cat'], 'are called cat')],
@@ -153,6 +158,18 @@ def test_classes_need_distinct_names(data_root, names, problem):
     path.write_text(annotations(names))
     with pytest.raises(ValueError, match=problem):
         load({'data_root': str(data_root), 'classes': 'auto'})
+
+
+def test_classes_are_those_that_the_data_set_reads(data_root):
+    """Without an exporter's root, and numbers as text."""
+    names = ('pets', 'cat', 7)
+    categories = [
+        dict(id=i, name=name, supercategory='pets' if i else 'none')
+        for i, name in enumerate(names)
+    ]
+    edit(data_root, categories=categories)
+    cfg = load({'data_root': str(data_root), 'classes': 'auto'})
+    assert [d.metainfo.classes for d in datasets(cfg)] == [('cat', '7')] * 3
 
 
 @pytest.mark.parametrize('path', [DETECTOR, CLASSIFIER])
@@ -217,19 +234,20 @@ def test_nothing_is_resumed_unasked():
 def test_resume_needs_a_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError) as info:
         load(path=CLASSIFIER, work_dir=str(tmp_path), resume='auto')
-    assert f'there is no checkpoint in {tmp_path}' in str(info.value)
+    assert f'there is no whole checkpoint in {tmp_path}' in str(info.value)
     assert '--work-dir' in str(info.value)
+    cfg = load(work_dir=str(tmp_path), resume='auto-or-new')
+    assert not cfg.get('resume') and not cfg.get('load_from')
     path = tmp_path / 'epoch_3.pth'
     with pytest.raises(FileNotFoundError, match=f'there is no {path}'):
         load(path=CLASSIFIER, resume=str(path))
 
 
-@pytest.mark.parametrize('how', ['auto', 'path'])
+@pytest.mark.parametrize('how', ['auto', 'auto-or-new', 'path'])
 def test_resume_needs_no_pretrained_weights(tmp_path, how):
     path = tmp_path / 'epoch_3.pth'
-    path.touch()
-    (tmp_path / 'last_checkpoint').write_text(str(path))
-    resume = 'auto' if how == 'auto' else str(path)
+    torch.save(dict(state_dict={}, optimizer={}, meta={}), path)
+    resume = str(path) if how == 'path' else how
     cfg = load(work_dir=str(tmp_path), resume=resume)
     assert cfg.resume is True
     assert cfg.load_from == str(path)

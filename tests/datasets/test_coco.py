@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from halvit_mm.datasets import DataError
 from halvit_mm.datasets.shapes import CLASSES, draw_detection_split
 
 from .truth import ANN_FILE, build, edit_json, objects
@@ -114,12 +115,19 @@ def test_too_many_broken_images_are_an_error(root, break_images):
 
 
 def test_broken_image_is_an_error_in_evaluation(root, break_images):
-    (broken,) = break_images(2)
     dataset = build(root, test_mode=True)
+    (broken,) = break_images(2)
     assert dataset[0]['data_samples'].img_path.endswith('000001.png')
     with pytest.raises(ValueError, match='cannot decode') as info:
         dataset[1]
     assert broken in str(info.value)
+
+
+def test_broken_image_is_refused_before_an_evaluation(root, break_images):
+    """And not after the first epoch, when the evaluation comes to it."""
+    break_images(2)
+    with pytest.raises(DataError, match='000002.png cannot be read.*--fix'):
+        build(root, test_mode=True)
 
 
 def test_missing_image_is_never_skipped(root):
@@ -130,12 +138,16 @@ def test_missing_image_is_never_skipped(root):
 
 
 @pytest.mark.parametrize('filter_empty_gt', [False, True])
-def test_images_without_objects(root, filter_empty_gt):
-    content = json.loads((root / ANN_FILE).read_text())
-    annotations = content['annotations']
-    content['annotations'] = [a for a in annotations if a['image_id'] != 1]
-    (root / ANN_FILE).write_text(json.dumps(content))
+def test_images_without_objects(root, filter_empty_gt, log):
+    def empty_first_image(content):
+        content['annotations'] = [
+            a for a in content['annotations'] if a['image_id'] != 1
+        ]
+
+    edit_json(root, empty_first_image)
     dataset = build(root, filter_cfg=dict(filter_empty_gt=filter_empty_gt))
+    said = '1 of 6 images are not trained on, as filter_cfg=' in log.text
+    assert said == filter_empty_gt
     found = [path.endswith('000001.png') for path in paths(dataset)]
     assert len(found) == NUM_IMAGES - filter_empty_gt
     assert any(found) == (not filter_empty_gt)
@@ -154,3 +166,27 @@ def test_a_colour_for_each_class(root):
     classes = CLASSES + tuple(f'class {i}' for i in range(4, 201))
     palette = build(root, classes).metainfo['palette']
     assert len(palette) == len(set(palette)) == 200
+
+
+@pytest.mark.parametrize('classes', ['circle', ('circle',)])
+def test_one_class(root, classes):
+    dataset = build(root, classes)
+    assert dataset.metainfo['classes'] == ('circle',)
+
+
+def test_a_class_twice(root):
+    with pytest.raises(ValueError, match="has .'circle'. several times"):
+        build(root, ('circle', 'square', 'circle'))
+
+
+def test_classes_of_older_versions(root):
+    type(build(root))._load_metainfo(dict(classes=CLASSES))
+    with pytest.raises(ValueError, match='CLASSES is of older .*classes='):
+        type(build(root))._load_metainfo(dict(CLASSES=CLASSES))
+
+
+def test_a_file_that_lacks_a_class(root):
+    path = edit_json(root, lambda c: c['categories'].pop() and None)
+    with pytest.raises(ValueError, match='add them to its "categories"') as e:
+        build(root)
+    assert str(path) in str(e.value)

@@ -167,7 +167,7 @@ DROPPED = {
     'negative': box(30, 30, -9, 9),
     'less than a pixel': box(30, 30, 0.5, 9),
     'outside': box(900, 900, 20, 20),
-    'missing': of_second_and_last(bbox=None),
+    'missing': of_second_and_last(bbox=None, segmentation=None),
     'of five numbers': box(1, 2, 3, 4, 5),
     'unknown category': of_second_and_last(category_id=99),
     'unknown image': of_second_and_last(image_id=99),

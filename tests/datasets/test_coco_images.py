@@ -7,12 +7,14 @@ import runpy
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from halvit_mm.datasets import DataError
+from halvit_mm.datasets import DataError, read_coco
+from halvit_mm.datasets.coco_check import fix_images, write_coco
 
 from .truth import ANN_FILE, build, edit_json, objects, without
 
@@ -74,7 +76,7 @@ def remove(*numbers):
 MISSING = {
     'one': (remove(2), '1 of 6 images are not in .*000002.png; copy them, or'),
     'all': (remove(*range(1, 7)), r'6 of 6 .* `--cfg-options data_root=...`'),
-    'other case': (to_upper, "'000002.PNG' is there: upper and lower case"),
+    'other case': (to_upper, "'000002.PNG' is there .upper and lower case"),
     'subfolder': (to_subfolder, '000001.png is in .*/train/sub: set data_p'),
     'two of a name': (
         to_two_folders,
@@ -82,7 +84,7 @@ MISSING = {
     ),
     'a folder too much': (
         with_folder_in_names,
-        '000001.png is in .*: tools/dataset_converters/check_dataset.py ANN',
+        "'000001.png' is there: tools/dataset_converters/check_dataset.py A",
     ),
     'outside': (leaving, r'1 file names leave the folder .*: \.\./000001.png'),
 }
@@ -222,3 +224,45 @@ def test_nothing_is_written_where_no_image_is_left(root, tmp_path, check):
     (tmp_path / 'empty').mkdir()
     code, _ = check(root / ANN_FILE, tmp_path / 'empty', '--fix', out)
     assert 'no object' in code and not out.exists()
+
+
+def names(function):
+    def apply(content):
+        for image in content['images']:
+            image['file_name'] = function(image['file_name'])
+
+    return apply
+
+
+def accents(name):
+    return f'é{name}'
+
+
+NAMES = {
+    'addresses': lambda name: f'https://host/a%20b/{name}?w=3',
+    'folders of a server': lambda name: f'/data/upload/1/{name}',
+    'a number of the project': lambda name: f'images\\1/{name}',
+    'another ending': lambda name: name.replace('.png', '.jpg'),
+    'no ending': lambda name: name.replace('.png', ''),
+    'spaces': lambda name: f'{name} ',
+    'accents': accents,
+}
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_names_are_fixed(root, clean, name):
+    if name == 'accents':  # as some systems store them
+        for image in list((root / 'train').iterdir()):
+            there = unicodedata.normalize('NFD', accents(image.name))
+            image.rename(image.with_name(there))
+    (root / 'train/000001.json').write_text('what a tool left there')
+    path = edit_json(root, names(NAMES[name]))
+    reason = 'accents are stored otherwise' if name == 'accents' else ''
+    message = rf'6 of 6 images .* is there.*{reason}.*check_dataset.py'
+    with pytest.raises(DataError, match=message):
+        build(root)
+    file = read_coco(path)
+    fix_images(file, str(root / 'train'))
+    write_coco(file, root / 'fixed.json')
+    (root / 'fixed.json').replace(path)
+    assert objects(build(root)) == clean

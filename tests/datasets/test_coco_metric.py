@@ -165,8 +165,39 @@ def test_proposal_nums(root, nums, tmp_path):
     assert feed(metric, build(root))['coco/bbox_mAP'] == 1.0
 
 
-def test_undefined_averages_are_left_out(root):
-    scores = feed(make(root), build(root))
-    # of 96 pixels and more: there are none
-    assert 'coco/bbox_mAP_l' not in scores
-    assert all(v >= 0 for v in scores.values())
+def test_the_annotations_of_the_data_set(root):
+    dataset = build(root, test_mode=True)
+    metric = make(root, ann_file=None)
+    metric.check_dataset(dataset)
+    assert feed(metric, dataset)['coco/bbox_mAP'] == 1.0
+
+
+def test_no_annotation_file(root):
+    with pytest.raises(FileNotFoundError, match='x.json for the evaluator: w'):
+        make(root, ann_file='data/x.json')
+
+
+class WithoutDetections:
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def get_data_info(self, i):
+        return dict(self.dataset.get_data_info(i), instances=[])
+
+
+def test_no_detection_is_a_score_of_zero(root):
+    scores = feed(make(root), WithoutDetections(build(root)))
+    assert scores['coco/bbox_mAP'] == scores['coco/bbox_mAP_50'] == 0
+
+
+def test_no_object_to_compare_with(root):
+    edit_json(root, lambda content: content.update(annotations=[]))
+    dataset = build(root, test_mode=True)
+    with pytest.raises(ValueError, match='no object .* compare'):
+        make(root).check_dataset(dataset)
+    make(root, format_only=True, outfile_prefix=f'{root}/x').check_dataset(
+        dataset
+    )

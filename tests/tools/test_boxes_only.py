@@ -6,9 +6,9 @@ import re
 import pytest
 
 from halvit_mm.datasets.shapes import draw_detection_split
+from tests.apis.test_coco_summary import reference
 
 from .conftest import tool
-from .test_train_and_test import reference_stats
 
 CONFIG = 'configs/custom/fasterrcnn_halvit_nuclei.py'
 
@@ -76,7 +76,7 @@ def test_evaluation_and_picture(trained, boxes, options, tmp_path):
     results = tmp_path / 'results.bbox.json'
     summary = json.loads((tmp_path / 'coco_summary.json').read_text())
     assert list(summary) == ['bbox']
-    stats = reference_stats(ann_file, results, 'bbox')
+    stats = reference((ann_file, results), 'bbox')
     assert list(summary['bbox'].values()) == pytest.approx(stats, abs=1e-6)
     assert not (tmp_path / 'results.segm.json').exists()
     out = tmp_path / 'boxes.png'

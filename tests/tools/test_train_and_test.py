@@ -122,7 +122,7 @@ def test_pictures(shapes, detected, tmp_path):
 @pytest.mark.parametrize(
     ('args', 'root', 'message'),
     [
-        (['--resume'], 'data', '--resume: there is no checkpoint in'),
+        (['--resume'], 'data', '--resume: there is no whole checkpoint in'),
         (
             [],
             'nowhere',

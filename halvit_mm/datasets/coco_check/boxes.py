@@ -1,6 +1,5 @@
 """Checks of image sizes, flags and boxes."""
 
-import math
 from itertools import chain
 from pathlib import Path
 from typing import Any, Tuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from .file import CocoFile
 from .findings import some_of
+from .values import read_flag, read_number, read_text
 
 # Shares of a file's boxes from which they are taken for another convention.
 _NORMALISED, _OUTSIDE = 0.9, 0.1
@@ -23,7 +23,7 @@ def check_sizes(file: CocoFile) -> None:
         size = image.get('width'), image.get('height')
         if type(size[0]) is int and type(size[1]) is int and min(size) > 0:
             continue
-        size = tuple(map(_number, size))
+        size = tuple(map(read_number, size))
         if all(s > 0 and s.is_integer() for s in size):
             size = tuple(map(int, size))
         elif file.folder is None:
@@ -47,14 +47,6 @@ def check_sizes(file: CocoFile) -> None:
         )
 
 
-def _number(value: Any) -> float:
-    """Read a number, also from text; NaN if it is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
 def check_flags(file: CocoFile) -> None:
     """Make ``iscrowd`` 0 or 1; what is to be ignored becomes a crowd.
 
@@ -65,13 +57,13 @@ def check_flags(file: CocoFile) -> None:
     changed = []
     if not {type(v) for v in found} <= {int} or not {0, 1}.issuperset(found):
         for annotation, value in zip(file.annotations, found):
-            flag = value in (1, True, '1', 'true', 'True')
+            flag = read_flag(value)
             if type(value) is not int or value != flag:
                 annotation['iscrowd'] = int(flag)
                 changed.append(annotation['id'])
     if changed:
         file.findings.mend('iscrowd missing or no number', changed)
-    ignored = [a for a in file.annotations if a.pop('ignore', 0)]
+    ignored = [a for a in file.annotations if read_flag(a.pop('ignore', 0))]
     for annotation in ignored:
         annotation['iscrowd'] = 1
     if ignored:
@@ -101,10 +93,22 @@ def read_boxes(file: CocoFile) -> Tuple[np.ndarray, np.ndarray]:
     else:
         boxes = np.full((len(found), 4), np.nan)
         for row, box in enumerate(found):
+            box = _listed(box)
             if isinstance(box, list) and len(box) == 4:
-                boxes[row] = [_number(x) for x in box]
+                boxes[row] = [read_number(x) for x in box]
                 file.annotations[row]['bbox'] = boxes[row].tolist()
     return boxes, np.array(sizes, np.float64).reshape(-1, 2)
+
+
+def _listed(box: Any) -> Any:
+    """Make a list of a box that is text, an object or inside of a list."""
+    box = read_text(box)
+    if isinstance(box, list) and len(box) == 1:
+        box = box[0]
+    if isinstance(box, dict):
+        w, h = (box.get(k, box.get(k[0])) for k in ('width', 'height'))
+        box = [box.get('x'), box.get('y'), w, h]
+    return box
 
 
 def check_boxes(file: CocoFile) -> None:
@@ -178,8 +182,23 @@ def _boxes_of_masks(
     for row in rows:
         annotation = file.annotations[row]
         box = box_of(annotation, sizes[annotation['image_id']])
-        if box is not None and 'bbox' not in annotation:
+        if box is not None and not annotation.get('bbox'):
             annotation['bbox'] = boxes[row] = box
             changed.append(annotation['id'])
     if changed:
         file.findings.mend('boxes computed from masks', changed)
+
+
+def check_repeats(file: CocoFile) -> None:
+    """Warn of objects that are there twice: one detection finds only one."""
+    seen, repeated = set(), []
+    for a in file.annotations:
+        key = a['image_id'], a['category_id'], *a['bbox']
+        if key in seen:
+            repeated.append(a['id'])
+        seen.add(key)
+    if repeated:
+        file.findings.warn(
+            f'{len(repeated)} objects have the class and box of another one '
+            f'in their image: annotation ids {some_of(repeated)}'
+        )

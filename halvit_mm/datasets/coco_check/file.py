@@ -32,7 +32,9 @@ class CocoFile:
         self.folder = folder
         self.findings = Findings(path)
         self.without_masks: List[int] = []  # ids of objects
-        self.compared: set = set()  # folders, by images.check_images
+        self.misplaced_masks = ''  # a sentence, if most are
+        # by images.check_images: its arguments -> unreadable images
+        self.compared: Dict[tuple, List[int]] = {}
 
     @property
     def images(self) -> List[dict]:
@@ -75,7 +77,7 @@ class CocoFile:
         return {c['name']: counts[c['id']] for c in self.categories}
 
     def require_objects(self) -> None:
-        """Refuse a file that gives nothing to learn.
+        """Refuse a file that gives nothing to learn or to evaluate.
 
         Raises:
             DataError: If it has no objects, or only crowds.
@@ -84,27 +86,32 @@ class CocoFile:
         if crowds == len(self.annotations):
             cure = (
                 f'all {crowds} objects are crowds (iscrowd=1), never '
-                'trained on: set iscrowd=0 where one object is meant'
+                'trained on or counted: set iscrowd=0 where one object is '
+                'meant'
             )
-            raise DataError(
-                self.path, [cure if crowds else 'no object to train on']
-            )
+            none = 'no object to train on or to compare detections with'
+            raise DataError(self.path, [cure if crowds else none])
 
     def require_masks(self) -> None:
         """Refuse objects without masks, for a model that has masks.
 
         Raises:
-            DataError: If any object has a box but no mask.
+            DataError: If any object has a box but no mask, or most masks
+                lie elsewhere than their boxes.
         """
+        cure = 'for boxes only use configs/fasterrcnn_halvit_t.py'
         if ids := self.without_masks:
-            raise DataError(
-                self.path,
-                [
-                    f'{len(ids)} of {len(self.annotations)} objects have a '
-                    f'box but no mask (annotation ids {some_of(ids)}): for '
-                    'boxes only use configs/fasterrcnn_halvit_t.py'
-                ],
+            sentence = (
+                f'{len(ids)} of {len(self.annotations)} objects have a box '
+                f'but no mask (annotation ids {some_of(ids)})'
             )
+            raise DataError(self.path, [f'{sentence}: {cure}'])
+        if self.misplaced_masks:
+            sentence = (
+                f'{self.misplaced_masks}; polygons count in pixels of the '
+                'whole image, x, y, x, y, ...'
+            )
+            raise DataError(self.path, [f'{sentence}: {cure}'])
 
     def describe(self) -> str:
         """Write one line: how much there is of what."""

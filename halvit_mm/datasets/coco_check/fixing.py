@@ -3,10 +3,10 @@
 import json
 import os
 from pathlib import Path
-from typing import Dict, List
 
 from .file import CocoFile
 from .images import decodes, image_size
+from .missing import like, names_by_key
 
 
 def fix_images(
@@ -14,9 +14,9 @@ def fix_images(
 ) -> None:
     """Make the images of a file those of a folder.
 
-    Names of another case or folder are corrected where one file has that
-    name, exchanged sizes are turned back; other images that are missing or
-    cannot be read are left out with their objects.
+    Names of another case, folder or ending are corrected where one file has
+    that name, exchanged sizes are turned back; other images that are missing
+    or cannot be read are left out with their objects.
 
     Args:
         file: The annotations, changed; notes what was done.
@@ -24,12 +24,12 @@ def fix_images(
         oriented: Whether sizes are those that EXIF gives.
         decode: Whether images are decoded, which finds cut files.
     """
-    there = _names_by_base(folder)
+    there = names_by_key(folder)
     renamed, turned, gone = [], [], []
     for image in file.images:
         name = image['file_name']
         if not Path(folder, name).is_file():
-            found = there.get(os.path.basename(name).lower(), [])
+            found = like(name, there)
             if len(found) != 1:
                 gone.append(image['id'])
                 continue
@@ -58,16 +58,6 @@ def fix_images(
     ]
 
 
-def _names_by_base(folder: str) -> Dict[str, List[str]]:
-    """List files by name, in lower case, as paths below a folder."""
-    found: Dict[str, List[str]] = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.relpath(os.path.join(parent, name), folder)
-            found.setdefault(name.lower(), []).append(path)
-    return found
-
-
 def write_coco(file: CocoFile, path: str) -> None:
     """Write the mended annotations to a new file.
 
@@ -81,5 +71,10 @@ def write_coco(file: CocoFile, path: str) -> None:
     if os.path.realpath(path) == os.path.realpath(file.path):
         raise ValueError(f'{path} is the file that is read: name another one')
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(file.content, ensure_ascii=False, allow_nan=False)
+    content = file.content
+    if file.has_constants:  # JSON has none: null, where nothing reads them
+        content = json.loads(
+            json.dumps(content), parse_constant=lambda name: None
+        )
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     Path(path).write_text(text, encoding='utf-8')

@@ -1,12 +1,13 @@
 """Checks of ids, of what refers to them, and of names."""
 
 from collections import Counter
-from typing import Any, Dict, List, Optional, Union
+from typing import Dict, List
 
 import numpy as np
 
 from .file import CocoFile
 from .findings import some_of
+from .values import MAX_ID, read_id
 
 
 def check_ids(file: CocoFile) -> None:
@@ -22,37 +23,31 @@ def check_ids(file: CocoFile) -> None:
         _check_owners(file, name, reference)
     found = file.column('id')
     whole = set(map(type, found)) <= {int}
-    if not whole or len(set(found)) < len(found) or min(found, default=1) < 1:
+    if (
+        not whole
+        or len(set(found)) < len(found)
+        or min(found, default=1) < 1
+        or max(found, default=1) > MAX_ID
+    ):
         counts = Counter(map(str, found))
         bad = [
             i
             for i in found
-            if type(i) is not int or i < 1 or counts[str(i)] > 1
+            if type(i) is not int or not 0 < i <= MAX_ID or counts[str(i)] > 1
         ]
         for number, annotation in enumerate(file.annotations, 1):
             annotation['id'] = number
         file.findings.mend(
-            'annotation ids that were 0, missing, repeated or no numbers; all '
-            'annotations are numbered anew',
+            'annotation ids that were 0, missing, repeated, too large or no '
+            'numbers; all annotations are numbered anew',
             bad,
         )
-
-
-def _canonical(value: Any) -> Optional[Union[int, str]]:
-    """Write an id as a whole number if it is one; None if it is no id."""
-    if isinstance(value, str) and value.strip():
-        text = value.strip()
-        is_number = text.isascii() and text.lstrip('-').isdigit()
-        return int(text) if is_number else text
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None
 
 
 def _check_owners(file: CocoFile, name: str, reference: str) -> None:
     """Check the ids of images or categories and what refers to them."""
     items = file.content[name]
-    keys = [_canonical(item.get('id')) for item in items]
+    keys = [read_id(item.get('id')) for item in items]
     missing = [item for item, key in zip(items, keys) if key is None]
     if missing:
         file.findings.error(
@@ -60,7 +55,7 @@ def _check_owners(file: CocoFile, name: str, reference: str) -> None:
             f'{str(missing[0])[:99]}'
         )
         return
-    if any(isinstance(key, str) for key in keys):
+    if any(isinstance(key, str) or not 0 <= key <= MAX_ID for key in keys):
         numbers = {key: n for n, key in enumerate(dict.fromkeys(keys), 1)}
     else:
         numbers = {key: key for key in keys}
@@ -69,8 +64,8 @@ def _check_owners(file: CocoFile, name: str, reference: str) -> None:
         for item, key in zip(items, keys):
             item['id'] = numbers[key]
         file.findings.mend(
-            f'ids of {name} that are no whole numbers',
-            changed or [key for key in keys],
+            f'ids of {name} that are no whole numbers from 0 to 2^53',
+            changed or keys,
         )
     _check_repeated(file, name)
     _make_references_whole(file, reference, numbers if changed else {})
@@ -104,7 +99,7 @@ def _make_references_whole(file: CocoFile, name: str, numbers: dict) -> None:
         return
     changed = []
     for annotation, value in zip(file.annotations, found):
-        key = _canonical(value)
+        key = read_id(value)
         annotation[name] = numbers.get(key, key)
         if annotation[name] != value or type(value) is not int:
             changed.append(annotation.get('id'))
@@ -116,6 +111,10 @@ def _make_references_whole(file: CocoFile, name: str, numbers: dict) -> None:
 
 def check_categories(file: CocoFile) -> None:
     """Ask for one name per class, and leave an exporter's root out."""
+    for category in file.categories:
+        for key in ('name', 'supercategory'):
+            if type(category.get(key)) in (int, float, list):
+                category[key] = str(category[key])
     findings, names = file.findings, [c.get('name') for c in file.categories]
     if not all(isinstance(name, str) and name.strip() for name in names):
         findings.error(f'classes without a name: {names[:9]}')
@@ -142,6 +141,12 @@ def check_categories(file: CocoFile) -> None:
         findings.error(
             f'several categories are called {some_of(repeated)}: give each '
             'another name, or make them one'
+        )
+    counts = Counter(name.strip().casefold() for name in counts)
+    if alike := [name for name, count in counts.items() if count > 1]:
+        findings.warn(
+            'classes differ only by upper and lower case or spaces, and are '
+            f'apart: {some_of(alike)}'
         )
     empty = [c['name'] for c in file.categories if c['id'] not in used]
     if empty and file.annotations:

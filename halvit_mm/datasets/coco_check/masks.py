@@ -1,14 +1,17 @@
 """Checks of masks and areas."""
 
 import math
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional
 
 from pycocotools import mask as coco_mask
 
 from .file import CocoFile
 from .findings import some_of
+from .outlines import Size, fit_mask, fit_rle, is_polygons
 
-_Size = Tuple[int, int]  # height, width in pixels
+#: Corners of polygons that are looked at for an empty mask: those of exports
+#: which have none are few.
+_FEW = 4
 
 
 def check_masks(file: CocoFile) -> None:
@@ -17,27 +20,28 @@ def check_masks(file: CocoFile) -> None:
     Objects that have none are noted in ``file.without_masks``.
     """
     sizes = {i['id']: (i['height'], i['width']) for i in file.images}
-    changed, broken, misfits = [], [], []
+    changed, broken, misfits, cut, empty = [], [], [], [], []
     for annotation in file.annotations:
-        mask = annotation.get('segmentation')
-        if not file.has_constants and _is_polygons(mask):
-            continue
+        mask, number = annotation.get('segmentation'), annotation['id']
         size = sizes[annotation['image_id']]
-        if isinstance(mask, dict):
-            fitting = _check_rle(mask, size)
-            if fitting is None:
-                misfits.append((annotation['id'], mask.get('size'), size))
-                continue
-        else:
-            fitting = _polygons_of(mask, annotation['bbox'])
-        if fitting != mask:
+        if file.has_constants or not is_polygons(mask):
+            fitting = fit_mask(mask, annotation['bbox'], size)
+            if isinstance(fitting, dict):
+                if fitting['size'] != list(size):
+                    misfits.append((number, fitting['size'], size))
+                    continue
+                if (fitting := fit_rle(fitting)) is None:
+                    cut.append(number)
+                    continue
+            if fitting != mask and not fitting:
+                broken.append(number)
+            elif fitting != mask and not annotation['iscrowd']:
+                changed.append(number)  # COCO's crowds are uncompressed
             annotation['segmentation'] = fitting
             if not fitting:
-                broken.append(annotation['id'])
-            elif not annotation['iscrowd']:  # COCO's crowds are uncompressed
-                changed.append(annotation['id'])
-        if not fitting:
-            file.without_masks.append(annotation['id'])
+                file.without_masks.append(number)
+        if _is_empty(annotation, size):
+            empty.append(number)
     if misfits:
         number, there, size = misfits[0]
         file.findings.error(
@@ -45,97 +49,39 @@ def check_masks(file: CocoFile) -> None:
             f'that of annotation {number} has {there}, the image {list(size)} '
             '(height, width)'
         )
+    if cut:
+        file.findings.error(
+            f'{len(cut)} masks (RLE) are cut or no run lengths: annotation '
+            f'ids {some_of(cut)}; export them again, or leave them out'
+        )
     if changed:
         file.findings.mend(
-            'masks that were uncompressed, flat lists, lists of points or '
-            'partly no polygons',
+            'masks that were uncompressed, flat lists, lists of points, text '
+            'or partly no polygons',
             changed,
         )
     if broken:
         file.findings.mend('masks without any polygon, now empty', broken)
+    if empty:
+        file.findings.warn(
+            f'{len(empty)} masks cover no pixel, which no detection can '
+            f'match: annotation ids {some_of(empty)}'
+        )
 
 
-def _is_polygons(mask: Any) -> bool:
-    """Whether a mask is what nearly all are; called for each object."""
-    if type(mask) is not list or not mask:
+def _is_empty(annotation: dict, size: Size) -> bool:
+    """Whether a mask covers no pixel; of polygons only simple ones."""
+    mask = annotation.get('segmentation')
+    if not mask or (
+        isinstance(mask, list)
+        and max(map(len, mask)) > 2 * _FEW
+        and annotation.get('area')
+    ):
         return False
-    for part in mask:
-        if (
-            type(part) is not list
-            or len(part) < 6
-            or len(part) % 2
-            or type(part[0]) not in (int, float)
-        ):
-            return False
-    return True
+    return coco_mask.area(_rle_of(annotation, size)) == 0
 
 
-def _polygons_of(mask: Any, box: List[float]) -> List[List[float]]:
-    """Make a list of polygons of what can be read as one, else an empty one.
-
-    Args:
-        mask: Polygons, or one as a flat list or as a list of points.
-        box: x, y, width, height.
-    """
-    if not isinstance(mask, list) or not mask:
-        return []
-    if not isinstance(mask[0], (list, dict)):
-        mask = [mask]  # one flat polygon
-    elif all(_numbers(part) is not None and len(part) == 2 for part in mask):
-        mask = [sum(mask, [])]  # one list of points
-    found = []
-    for part in mask:
-        part = _numbers(part)
-        if part is None:
-            continue
-        if len(part) == 4:
-            part = _rectangle(part, box)
-        if len(part) >= 6 and len(part) % 2 == 0:
-            found.append(part)
-    return found
-
-
-def _numbers(part: Any) -> Optional[List[float]]:
-    """Return the part if it is a list of finite numbers, else None."""
-    if isinstance(part, list) and all(
-        type(x) in (int, float) and math.isfinite(x) for x in part
-    ):
-        return part
-    return None
-
-
-def _rectangle(part: List[float], box: List[float]) -> List[float]:
-    """Corners of the box, if four numbers mean it; else no polygon.
-
-    Evaluators take four numbers for x, y, width, height, and the host's
-    training drops them.
-    """
-    x, y, w, h = box
-    for other in ((x, y, w, h), (x, y, x + w, y + h)):
-        if max(abs(a - b) for a, b in zip(part, other)) <= 1:
-            return [x, y, x + w, y, x + w, y + h, x, y + h]
-    return []
-
-
-def _check_rle(mask: dict, size: _Size) -> Optional[dict]:
-    """Return run lengths, compressed; None if they are of another size."""
-    height, width = size
-    counts = mask.get('counts')
-    if mask.get('size') != [height, width]:
-        return None
-    if isinstance(counts, str):
-        return mask
-    if (
-        not isinstance(counts, list)
-        or not all(type(n) is int and n >= 0 for n in counts)
-        or sum(counts) != height * width
-    ):
-        return None
-    rle = coco_mask.frPyObjects(mask, height, width)
-    return {'size': [height, width], 'counts': rle['counts'].decode()}
-
-
-def _rle_of(annotation: dict, size: _Size) -> Optional[dict]:
+def _rle_of(annotation: dict, size: Size) -> Optional[dict]:
     """Run lengths of a mask that is checked, or None without one."""
     mask = annotation.get('segmentation')
     if not mask:
@@ -145,7 +91,7 @@ def _rle_of(annotation: dict, size: _Size) -> Optional[dict]:
     return coco_mask.merge(coco_mask.frPyObjects(mask, *size))
 
 
-def box_of(annotation: dict, size: _Size) -> Optional[List[float]]:
+def box_of(annotation: dict, size: Size) -> Optional[List[float]]:
     """Compute the box of a mask.
 
     Args:
@@ -155,11 +101,9 @@ def box_of(annotation: dict, size: _Size) -> Optional[List[float]]:
     Returns:
         x, y, width, height in pixels, or None without a mask.
     """
-    mask = annotation.get('segmentation')
+    mask = fit_mask(annotation.get('segmentation'), [math.inf] * 4, size)
     if isinstance(mask, dict):
-        mask = _check_rle(mask, size)
-    else:
-        mask = _polygons_of(mask, [math.inf] * 4)
+        mask = fit_rle(mask) if mask['size'] == list(size) else None
     rle = _rle_of({'segmentation': mask}, size)
     return None if rle is None else coco_mask.toBbox(rle).tolist()
 
@@ -183,12 +127,14 @@ def check_areas(file: CocoFile) -> None:
 def check_places(file: CocoFile, limit: int = 2000) -> None:
     """Warn where polygons lie elsewhere than their boxes.
 
+    Where most do not even touch them, ``file.misplaced_masks`` says so.
+
     Args:
         file: After all other checks.
         limit: Objects that are looked at, evenly over the file.
     """
     step = max(1, len(file.annotations) // limit)
-    apart, count = [], 0
+    apart, untouched, count = [], 0, 0
     for annotation in file.annotations[::step]:
         mask = annotation.get('segmentation')
         if not mask or isinstance(mask, dict):
@@ -204,8 +150,12 @@ def check_places(file: CocoFile, limit: int = 2000) -> None:
         both = (right - left) * (bottom - top) + w * h - common
         if common < 0.5 * both:
             apart.append(annotation['id'])
+            untouched += common == 0
     if apart:
-        file.findings.warn(
+        sentence = (
             f'{len(apart)} of {count} masks looked at lie elsewhere than '
             f'their boxes: annotation ids {some_of(apart)}'
         )
+        file.findings.warn(sentence)
+        if 2 * untouched > count:
+            file.misplaced_masks = sentence

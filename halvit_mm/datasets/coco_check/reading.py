@@ -24,10 +24,17 @@ _CHECKS = (
     masks.check_masks,
     masks.check_areas,
     masks.check_places,
+    boxes.check_repeats,
 )
 #: Files that stay in memory for the next reader: as long as they are small
 #: together, in bytes of JSON, and else the latest alone.
 _KEPT_BYTES = 64 * 2**20
+#: What the lists hold at least.
+_SUCH = dict(
+    images='{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}',
+    annotations='{"id": 1, "image_id": 1, "category_id": 1, "bbox": [...]}',
+    categories='{"id": 1, "name": "cat"}',
+)
 _kept: 'OrderedDict[tuple, CocoFile]' = OrderedDict()
 
 
@@ -85,12 +92,14 @@ def _parse(path: str, folder: Optional[str]) -> CocoFile:
         return float(name.replace('Infinity', 'inf'))
 
     try:
-        # JSON is UTF-8 whatever the locale, and some editors begin it with a
-        # byte order mark.
-        text = Path(path).read_bytes().decode('utf-8-sig')
-        content = json.loads(text, parse_constant=keep)
+        # Bytes, whose encoding is found: UTF-8 whatever the locale, with or
+        # without a byte order mark, or UTF-16.
+        data = Path(path).read_bytes()
+        content = json.loads(data, parse_constant=keep)
     except (ValueError, RecursionError) as error:
         cure = f'it is no whole JSON file ({error}): copy or export it again'
+        if data.startswith((b'\x1f\x8b', b'PK')):
+            cure = 'it is compressed, as .gz or .zip: unpack it'
         raise DataError(path, [cure]) from error
     _check_structure(path, content)
     return CocoFile(path, content, bool(constants), folder)
@@ -110,12 +119,17 @@ def _check_structure(path: str, content: Any) -> None:
         for name in ('images', 'categories')
         if not content.get(name)
     ]
-    content.setdefault('annotations', [])  # COCO's test images have none
+    content.setdefault('info', {})  # which pycocotools before 2.0.11 needs
+    for name in _SUCH:  # COCO's test images have no annotations
+        found = content.get(name) or []
+        # some data sets have id -> object
+        is_table = isinstance(found, dict)
+        content[name] = list(found.values()) if is_table else found
     errors += [
-        f'"{name}" is no list of objects'
-        for name in ('images', 'annotations', 'categories')
-        if not isinstance(content.get(name) or [], list)
-        or not all(type(item) is dict for item in content.get(name) or [])
+        f'"{name}" is no list of objects, such as {_SUCH[name]}'
+        for name in _SUCH
+        if not isinstance(content[name], list)
+        or not all(type(item) is dict for item in content[name])
     ]
     if errors:
         raise DataError(path, errors)

@@ -1,0 +1,5 @@
+# mmdet's runtime, with checkpoints of which one is whole at any moment; the
+# host's hook again: default_hooks.checkpoint.type=CheckpointHook
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+default_hooks = dict(checkpoint=dict(type='halvit_mm.CheckpointHook'))

@@ -1,0 +1,85 @@
+"""Whether a checkpoint is whole, and the newest one that is."""
+
+import zipfile
+from pathlib import Path
+from typing import Iterator, List, Optional, Tuple
+
+import torch
+
+from .files import load_content
+from .log import say
+
+
+def check_whole(path: Path) -> None:
+    """Check a file of ``torch.save`` without loading it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is cut short or its checksums do not fit.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} is not whole: {error}') from error
+    if damaged is not None:
+        raise ValueError(f'{path} is damaged in {damaged}')
+
+
+def not_finite(state_dict: dict) -> List[str]:
+    """List the weights that hold NaN or infinity.
+
+    Args:
+        state_dict: Name -> tensor.
+
+    Returns:
+        Their names.
+    """
+    return [
+        name
+        for name, value in state_dict.items()
+        if isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and not torch.isfinite(value).all()
+    ]
+
+
+def find_checkpoint(folder: str) -> Optional[str]:
+    """Find the newest checkpoint of a folder from which a run can go on.
+
+    Files that are damaged, hold no optimiser, or weights that are not finite
+    are passed over with a line each.
+
+    Args:
+        folder: Working folder of the run, which may have been moved.
+
+    Returns:
+        Path of the file; None if there is none.
+    """
+    for path, fault in _candidates(Path(folder)):
+        if not fault:
+            return str(path)
+        say(f'--resume passes over {path}: {fault}')
+    return None
+
+
+def _candidates(folder: Path) -> Iterator[Tuple[Path, str]]:
+    """Checkpoints, the newest first, and what is wrong with each."""
+    found = [p for p in folder.glob('*.pth') if not p.name.startswith('best')]
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in found:
+        try:
+            check_whole(path)
+            content, _ = load_content(path)
+        except ValueError as error:
+            yield path, str(error)
+            continue
+        names = not_finite(content.get('state_dict', {}))
+        if 'optimizer' not in content or 'meta' not in content:
+            yield path, 'it holds weights only, no state of a training'
+        elif names:
+            yield path, f'{len(names)} weights are not finite: {names[:3]}'
+        else:
+            yield path, ''

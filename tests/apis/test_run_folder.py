@@ -1,0 +1,47 @@
+"""Two trainings never write to one folder."""
+
+import subprocess
+import sys
+
+import pytest
+
+from halvit_mm.apis.run_folder import lock_folder
+
+HOLD = """
+import sys
+from halvit_mm.apis.run_folder import lock_folder
+lock_folder(sys.argv[1])
+print('held', flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_run_is_refused_and_the_first_named(tmp_path):
+    folder = tmp_path / 'run'
+    with subprocess.Popen(
+        [sys.executable, '-c', HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while process.stdout.readline() != 'held\n':
+            assert process.poll() is None
+        message = rf'already writes to {folder}: process {process.pid} on '
+        with pytest.raises(ValueError, match=message):
+            lock_folder(folder)
+        process.stdin.close()
+        process.wait()
+    lock_folder(folder)  # whose owner is gone
+    lock_folder(folder)  # one process trains several times
+
+
+def test_other_ranks_do_not_ask(tmp_path, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    lock_folder(tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(ValueError, match='file/run cannot be written to'):
+        lock_folder(tmp_path / 'file/run')
