@@ -58,7 +58,8 @@ def test_classes_from_the_annotations(name, tmp_path):
     categories = [dict(id=i, name=f'class {i}') for i in range(5)]
     path = tmp_path / load(name).train_dataloader.dataset.ann_file
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(dict(categories=categories)))
+    image = dict(id=1, file_name='1.png', width=8, height=8)
+    path.write_text(json.dumps(dict(images=[image], categories=categories)))
     options = {'data_root': str(tmp_path), 'classes': 'auto'}
     cfg = load_config(str(CONFIGS / f'{name}.py'), options)
     assert cfg.model.roi_head.bbox_head.num_classes == 5

@@ -1,12 +1,14 @@
 """Evaluate a checkpoint of a detector or a classifier."""
 
 import argparse
-import sys
 
 from halvit_mm.apis import test
-from halvit_mm.apis.cli import add_run_arguments, read_config
+from halvit_mm.apis.cli import (
+    add_run_arguments,
+    errors_in_short,
+    read_config,
+)
 from halvit_mm.compression import EXECUTIONS
-from halvit_mm.datasets import DataError
 
 
 def parse_args():
@@ -31,10 +33,8 @@ def main():
         launcher=args.launcher,
         checkpoint=args.checkpoint,
     )
-    try:
+    with errors_in_short():
         test(cfg, args.checkpoint, args.amp, args.execution)
-    except DataError as error:
-        sys.exit(f'{error}')
 
 
 if __name__ == '__main__':

@@ -4,8 +4,11 @@ import argparse
 import sys
 
 from halvit_mm.apis import train
-from halvit_mm.apis.cli import add_run_arguments, read_config
-from halvit_mm.datasets import DataError
+from halvit_mm.apis.cli import (
+    add_run_arguments,
+    errors_in_short,
+    read_config,
+)
 from halvit_mm.engine import BROKEN_STATUS, BrokenNumbersError, die_with_parent
 
 
@@ -42,9 +45,8 @@ def main():
         auto_scale_lr=args.auto_scale_lr,
     )
     try:
-        train(cfg)
-    except DataError as error:
-        sys.exit(f'{error}')
+        with errors_in_short():
+            train(cfg)
     except BrokenNumbersError as error:
         print(error, file=sys.stderr)
         sys.exit(BROKEN_STATUS)

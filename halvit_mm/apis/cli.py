@@ -1,9 +1,11 @@
 """Arguments that several tools take."""
 
 import argparse
+import contextlib
 import os
 import sys
-from typing import Optional
+import traceback
+from typing import Iterator, Optional
 
 from mmengine.config import Config, DictAction
 
@@ -35,6 +37,21 @@ def read_config(path: str, options: Optional[dict], **kwargs) -> Config:
     try:
         return load_config(path, options, **kwargs)
     except (OSError, ValueError) as error:
+        sys.exit(f'{error}')
+
+
+@contextlib.contextmanager
+def errors_in_short() -> Iterator[None]:
+    """End a tool with the sentence of an error, where this package raised it.
+
+    It names the file and the cure. Errors of others keep their traceback.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals['__name__'].partition('.')[0] != 'halvit_mm':
+            raise
         sys.exit(f'{error}')
 
 

@@ -161,7 +161,7 @@ def _report_coco(cfg: Config, evaluator, dataset) -> None:
     images = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
     summary = {
         kind: coco_summary(
-            evaluator.ann_file,
+            evaluator.get('ann_file') or dataset.ann_file,
             f'{evaluator.outfile_prefix}.{kind}.json',
             kind,
             max_dets,

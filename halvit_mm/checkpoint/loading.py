@@ -74,6 +74,11 @@ def load_weights(
             module; the message names the differences.
     """
     found, _, their_classes = read_weights(path, key, map_location)
+    if classes and not their_classes:
+        say(
+            f'{path} does not name its classes: they are taken to be '
+            f'{", ".join(classes[:9])}{", ..." * (len(classes) > 9)}'
+        )
     if classes and their_classes:
         names = (f'the checkpoint {path}', 'the data set')
         differ = describe_classes(their_classes, classes, names)

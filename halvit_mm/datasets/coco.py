@@ -153,6 +153,13 @@ class CocoDataset(MMDetCocoDataset):
                 'filter_empty_gt=False'
             )
             raise DataError(self.ann_file, [sentence])
+        objects = (x for info in kept for x in info['instances'])
+        if not (self.test_mode or any(not x['ignore_flag'] for x in objects)):
+            sentence = (
+                f'it has no object of the classes {self.metainfo["classes"]} '
+                'to train on; classes=auto takes all classes of the file'
+            )
+            raise DataError(self.ann_file, [sentence])
         if count := len(self.data_list) - len(kept):
             print_log(
                 f'{self.ann_file}: {count} of {len(self.data_list)} images '

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from ..registry import METRICS
 from .coco import CheckedCOCO
+from .same_objects import require_same_objects
 
 try:  # the same figures, many times faster
     import faster_coco_eval  # noqa: F401
@@ -74,21 +75,22 @@ class CocoMetric(_HostMetric):
             ValueError: If the evaluator has others, or the data set is of
                 several files.
         """
-        if self._coco_api is None and isinstance(dataset, CocoDataset):
-            self._read(dataset.ann_file)
-        if self._coco_api is None:
-            return
-        if not self.format_only:
-            self._coco_api.file.require_objects()
         if hasattr(dataset, 'datasets'):
             raise ValueError(
                 f'a {type(dataset).__name__} of {len(dataset.datasets)} data '
                 'sets is evaluated by one annotation file: write them into '
                 'one file, or evaluate one at a time'
             )
+        if self._coco_api is None and isinstance(dataset, CocoDataset):
+            self._read(dataset.ann_file)
+        if self._coco_api is None:
+            return
+        if not self.format_only:
+            self._coco_api.file.require_objects()
         self._coco_api.getCatIds(catNms=dataset.metainfo['classes'])
         for index in range(len(dataset)):
             self._check_image(dataset.get_data_info(index))
+        require_same_objects(dataset, self._coco_api)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the detections of a batch, as the host does."""
@@ -102,7 +104,7 @@ class CocoMetric(_HostMetric):
         image = self._coco_api.imgs.get(number)
         name = image and image['file_name']
         path = path.replace('\\', '/')
-        if name is None or (path and not path.endswith(name)):
+        if name is None or (path and not f'/{path}'.endswith(f'/{name}')):
             there = 'does not have' if name is None else f'calls {name}'
             raise ValueError(
                 f'the evaluator and the data set differ: image {number}, '

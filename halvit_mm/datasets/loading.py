@@ -185,7 +185,9 @@ class LoadImageFromFile(BaseTransform):
         if len(self.broken) > self.max_broken:
             raise ValueError(
                 f'cannot decode {len(self.broken)} image(s), '
-                f'{self.max_broken} may be skipped: {self.broken}'
+                f'{self.max_broken} may be skipped: {self.broken}. Of a data '
+                'set, tools/dataset_converters/check_dataset.py --decode '
+                'finds all'
             ) from error
         print_log(
             f'cannot decode {path}: skipped '

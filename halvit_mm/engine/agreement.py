@@ -1,9 +1,11 @@
 """Data, evaluator, model and checkpoint agree before the first step."""
 
 import logging
-from typing import Any, Optional, Sequence
+import math
+import re
+from typing import Any, Dict, List, Optional, Sequence
 
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 
@@ -32,10 +34,16 @@ class AgreementHook(Hook):
         """Compare the classes of a checkpoint that is resumed.
 
         Raises:
-            ValueError: If they are not those of the training data.
+            ValueError: If they are not those of the training data, or there
+                are weights only.
         """
-        meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
-        there = meta.get('classes')
+        meta = checkpoint.get('meta') or {}
+        if 'epoch' not in meta:
+            raise ValueError(
+                'the training cannot be resumed: the checkpoint has weights '
+                'only; start from them with --cfg-options load_from=CHECKPOINT'
+            )
+        there = (meta.get('dataset_meta') or {}).get('classes')
         here = _classes_of(runner.train_loop)
         if there and here:
             names = ('the checkpoint', 'the training data')
@@ -56,10 +64,36 @@ class AgreementHook(Hook):
         _check_heads(model, classes)
         if runner.val_loop is not None:
             _check_evaluation(runner.val_loop, classes)
+            _check_save_best(runner)
         if self.load_from is not None:
+            self._load(model, classes)
+
+    def _load(self, model: Any, classes: Optional[Sequence[str]]) -> None:
+        try:
             load_weights(
                 model, self.load_from, classes=classes, new_classes=True
             )
+        except ValueError as error:
+            raise ValueError(
+                f'{error}\nload_from is for a whole model of this '
+                'architecture. Of another one the backbone alone is loaded '
+                'by --cfg-options model.backbone.init_cfg.type=Pretrained '
+                f'model.backbone.init_cfg.checkpoint={self.load_from}'
+            ) from error
+
+    def after_val_epoch(
+        self, runner: Any, metrics: Optional[Dict[str, float]] = None
+    ) -> None:
+        """Tell ``save_best`` of scores that this evaluation does not have."""
+        for key in _best_of(runner) if metrics else ():
+            if key not in metrics:
+                print_log(
+                    f'save_best: {key} is not among the scores of this '
+                    f'evaluation, {list(metrics)}: none is saved for it',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+                metrics[key] = math.nan  # never better; absent, a KeyError
 
     def before_test(self, runner: Any) -> None:
         """Check all parts of a test.
@@ -89,7 +123,8 @@ def _check_heads(model: Any, classes: Optional[Sequence[str]]) -> None:
     for name, module in model.named_modules():
         count = getattr(module, 'num_classes', None)
         # proposals have no classes
-        if 'rpn' in name or not name.endswith('head') or count is None:
+        is_head = re.search(r'head(\.\d+)?$', name)  # of a cascade by number
+        if 'rpn' in name or not is_head or count is None:
             continue
         if count != len(classes):
             raise ValueError(
@@ -97,6 +132,34 @@ def _check_heads(model: Any, classes: Optional[Sequence[str]]) -> None:
                 f'{len(classes)} classes: {list(classes[:9])}. With '
                 '`--cfg-options classes=auto` both follow the annotations'
             )
+
+
+def _best_of(runner: Any) -> List[str]:
+    """The scores by which the best checkpoints are chosen."""
+    found = []
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best is not None:
+            found += [key for key in hook.key_indicators if key != 'auto']
+    return found
+
+
+def _check_save_best(runner: Any) -> None:
+    """Refuse to wait for the masks' scores where boxes are evaluated."""
+    evaluator = getattr(runner.val_loop, 'evaluator', None)
+    for metric in getattr(evaluator, 'metrics', []):
+        kinds = getattr(metric, 'metrics', [])
+        for key in _best_of(runner):
+            prefix, _, name = key.rpartition('/')
+            kind = name.partition('_')[0]
+            if (
+                prefix == metric.prefix
+                and kind in ('bbox', 'segm')
+                and kind not in kinds
+            ):
+                raise ValueError(
+                    f'save_best={key}: val_evaluator.metric={kinds} does not '
+                    'give it'
+                )
 
 
 def _check_evaluation(loop: Any, classes: Optional[Sequence[str]]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -188,12 +189,41 @@ def test_the_tool_fixes_into_a_new_file(root, clean):
     assert 'is the file that is read' in result.stderr
 
 
-def test_decoding_finds_cut_images(root):
+@pytest.fixture
+def check(monkeypatch, capsys):
+    """Run the tool in this process; returns how it ends and its output."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, 'argv', list(map(str, [TOOL, *args])))
+        try:
+            runpy.run_path(str(TOOL), run_name='__main__')
+        except SystemExit as end:
+            return end.code, capsys.readouterr().out
+        return 0, capsys.readouterr().out
+
+    return call
+
+
+def test_decoding_finds_cut_images(root, check):
     path = root / 'train/000002.png'
     path.write_bytes(path.read_bytes()[:-2000])
-    assert 'cannot be read' not in run(root / ANN_FILE, root / 'train').stdout
-    result = run(root / ANN_FILE, root / 'train', '--decode')
-    assert '1 image files cannot be read: ids 2' in result.stdout
+    data = root / ANN_FILE, root / 'train'
+    code, output = check(*data)
+    assert code == 0 and 'cannot be read' not in output
+    code, output = check(*data, '--decode')
+    assert '1 image files cannot be read: ids 2' in output
+    assert 'evaluation ends at an image that cannot be read' in code
+    out = root / 'fixed.json'
+    assert check(*data, '--decode', '--fix', out)[0] == 0
+    left = [image['id'] for image in json.loads(out.read_text())['images']]
+    assert left == [1, 3, 4, 5, 6]
+
+
+def test_nothing_is_written_where_no_image_is_left(root, tmp_path, check):
+    out = root / 'fixed.json'
+    (tmp_path / 'empty').mkdir()
+    code, _ = check(root / ANN_FILE, tmp_path / 'empty', '--fix', out)
+    assert 'no object' in code and not out.exists()
 
 
 def names(function):

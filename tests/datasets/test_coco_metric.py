@@ -9,7 +9,7 @@ from mmengine.dataset import ConcatDataset
 from mmengine.registry import METRICS
 
 from halvit_mm.apis.coco_summary import coco_summary
-from halvit_mm.datasets.shapes import CLASSES
+from halvit_mm.datasets.shapes import CLASSES, draw_detection_split
 
 from .truth import ANN_FILE, build, edit_json, scores_of_truth
 
@@ -127,10 +127,30 @@ def test_annotations_of_another_data_set(root, change, problem):
         assert 'give ann_file of the data set' in str(info.value)
 
 
-def test_several_data_sets_are_refused(root):
+def test_annotations_of_other_images_of_the_same_names(root, tmp_path):
+    dataset, metric = build(root), make(root)
+    draw_detection_split(tmp_path / 'x', 'train', 6, size=96, seed=9)
+    other = make(tmp_path / 'x')
+    with pytest.raises(ValueError, match=r'of \d+ objects .* has [0-4]: gi'):
+        other.check_dataset(dataset)
+    metric.check_dataset(dataset)
+
+    def correct(content):  # another edition of the same file
+        del content['annotations'][3]
+        for annotation in content['annotations']:
+            annotation['bbox'][0] += 0.7
+
+    copied = tmp_path / 'x' / ANN_FILE
+    copied.write_text((root / ANN_FILE).read_text())
+    edit_json(tmp_path / 'x', correct)
+    make(tmp_path / 'x').check_dataset(dataset)
+
+
+@pytest.mark.parametrize('ann_file', [{}, dict(ann_file=None)])
+def test_several_data_sets_are_refused(root, ann_file):
     both = ConcatDataset([build(root), build(root)])
     with pytest.raises(ValueError, match='ConcatDataset of 2 data sets'):
-        make(root).check_dataset(both)
+        make(root, **ann_file).check_dataset(both)
 
 
 @pytest.mark.parametrize('nums', [(100,), (1, 10), (1, 10, 50), (300, 100, 1)])

@@ -191,6 +191,21 @@ def test_all_filtered_out(root):
         build(root, filter_cfg=dict(min_size=500))
 
 
+@pytest.mark.parametrize('filter_empty_gt', [False, True])
+def test_no_object_of_the_classes(root, filter_empty_gt):
+    def without_circles(content):
+        content['annotations'] = [
+            a for a in content['annotations'] if a['category_id'] > 1
+        ]
+
+    edit_json(root, without_circles)
+    kwargs = dict(filter_cfg=dict(filter_empty_gt=filter_empty_gt))
+    message = 'no object of the classes|leaves none of its 6 images'
+    with pytest.raises(DataError, match=message):
+        build(root, classes=CLASSES[:1], **kwargs)
+    assert len(build(root, classes=CLASSES[:1], test_mode=True)) == 6
+
+
 def test_read_once(root, monkeypatch, tmp_path):
     calls, parse = [], reading._parse
     monkeypatch.setattr(

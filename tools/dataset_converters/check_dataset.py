@@ -46,9 +46,11 @@ def main():
     try:
         file = read_coco(args.annotations, args.images)
         if args.fix:
-            fix_images(file, args.images, oriented)
-        check_images(file, args.images, oriented, None, args.decode)
-        if args.fix:
+            fix_images(file, args.images, oriented, args.decode)
+        unreadable = check_images(
+            file, args.images, oriented, None, args.decode
+        )
+        if args.fix and file.images:
             write_coco(file, args.fix)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
@@ -60,6 +62,11 @@ def main():
         file.require_masks()
     except DataError as error:
         sys.exit(f'error: {error}')
+    if unreadable:
+        sys.exit(
+            'error: evaluation ends at an image that cannot be read: copy '
+            'them again, or leave them out by --fix OUT'
+        )
     print(f'written to {args.fix}' if args.fix else 'ready to be trained on')
 
 

@@ -5,11 +5,13 @@ import os
 from pathlib import Path
 
 from .file import CocoFile
-from .images import image_size
+from .images import decodes, image_size
 from .missing import like, names_by_key
 
 
-def fix_images(file: CocoFile, folder: str, oriented: bool = True) -> None:
+def fix_images(
+    file: CocoFile, folder: str, oriented: bool = True, decode: bool = False
+) -> None:
     """Make the images of a file those of a folder.
 
     Names of another case, folder or ending are corrected where one file has
@@ -20,6 +22,7 @@ def fix_images(file: CocoFile, folder: str, oriented: bool = True) -> None:
         file: The annotations, changed; notes what was done.
         folder: Folder of the images.
         oriented: Whether sizes are those that EXIF gives.
+        decode: Whether images are decoded, which finds cut files.
     """
     there = names_by_key(folder)
     renamed, turned, gone = [], [], []
@@ -32,9 +35,10 @@ def fix_images(file: CocoFile, folder: str, oriented: bool = True) -> None:
                 continue
             image['file_name'] = found[0]
             renamed.append(image['id'])
-        size = image_size(Path(folder, image['file_name']), oriented)
+        path = Path(folder, image['file_name'])
+        size = image_size(path, oriented)
         here = image['width'], image['height']
-        if size is None:
+        if size is None or (decode and not decodes(path)):
             gone.append(image['id'])
         elif size != here and size == here[::-1]:
             image['width'], image['height'] = size

@@ -69,7 +69,7 @@ def check_images(
     for image in file.images[::step]:
         path = Path(folder, image['file_name'])
         size = image_size(path, oriented)
-        if size is None or (decode and not _decodes(path)):
+        if size is None or (decode and not decodes(path)):
             unreadable.append(image['id'])
         elif size != (image['width'], image['height']):
             misfits.append(_describe_misfit(image, path, size, oriented))
@@ -87,7 +87,8 @@ def check_images(
     return unreadable
 
 
-def _decodes(path: Path) -> bool:
+def decodes(path: Path) -> bool:
+    """Whether an image can be decoded to its end."""
     try:
         with Image.open(path) as image:
             image.load()
