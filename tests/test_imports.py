@@ -93,7 +93,7 @@ RULES = {
     'datasets.coco_check': Rule(others=('numpy', 'PIL', 'pycocotools')),
     'engine': Rule(
         ours=('registry', 'compression', 'checkpoint', 'ops'),
-        others=('torch', 'mmengine', 'mmpretrain.engine'),
+        others=('torch', 'mmengine', 'mmpretrain.engine', 'numpy'),
     ),
     'visualization': Rule(
         others=('cv2', 'matplotlib', 'numpy', 'pycocotools')

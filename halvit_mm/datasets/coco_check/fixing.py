@@ -51,6 +51,7 @@ def fix_images(
         if ids:
             file.findings.mend(what, ids)
     left_out = set(gone)
+    file.compared.clear()  # with the folder, before this
     content = file.content
     content['images'] = [i for i in file.images if i['id'] not in left_out]
     content['annotations'] = [
