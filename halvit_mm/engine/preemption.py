@@ -1,13 +1,14 @@
 """Checkpoints between epochs, every so many steps and when a run must end."""
 
 import signal
+import threading
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 import torch
 import torch.distributed as dist
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 
 from ..checkpoint import atomic_write
 from ..registry import HOOKS
@@ -26,8 +27,8 @@ class StepCheckpointHook(Hook):
 
     On SIGTERM, SIGUSR1 or SIGINT all processes agree at the next step, save
     together and exit with :data:`PREEMPTED_STATUS`; a second signal ends the
-    process at once. The checkpoint, ``iter_N.pth``, is for ``--resume``; of
-    these the latest alone is kept.
+    process at once. The checkpoint, ``step_N.pth``, is for ``--resume``; of
+    these the latest alone is kept, and none at the end of the training.
 
     Args:
         interval: Steps between two checkpoints; None saves on signals only.
@@ -39,17 +40,23 @@ class StepCheckpointHook(Hook):
         self.interval = interval
         self._signal: Optional[int] = None
         self._pending: Any = None  # the last step's question to all
+        self._before: Dict[int, Any] = {}  # what listened to the signals
 
     def before_train(self, runner: Any) -> None:
         """Listen to the signals from now on."""
-        for number in SIGNALS:
-            signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
 
     def after_train(self, runner: Any) -> None:
-        """Leave the signals to the system again."""
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        """Leave the signals to those who had them before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._pending is not None:
+            self._pending[0].wait()
+        if is_main_process():
+            for path in Path(runner.work_dir).glob('step_*.pth'):
+                path.unlink()
 
     def _note(self, number: int, frame: Any) -> None:
         self._signal = number
@@ -75,10 +82,18 @@ class StepCheckpointHook(Hook):
             self._save(runner, done)
 
     def after_val_iter(self, runner: Any, *args, **kwargs) -> None:
-        """Save between two epochs, too."""
-        if self._must_end():
-            self._save(runner, runner.iter)
-            self._exit(runner)
+        """Save between two epochs, too.
+
+        Nothing changes now, and the processes may have different numbers of
+        images: each ends alone.
+        """
+        if self._signal is None or runner.train_loop is None:
+            return
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):  # it evaluates the averages
+                hook._swap_ema_parameters()
+        self._save(runner, runner.iter)
+        self._exit(runner, together=False)
 
     def _must_end(self) -> bool:
         """Whether any process has got a signal, as all know at this step.
@@ -100,7 +115,7 @@ class StepCheckpointHook(Hook):
 
     def _save(self, runner: Any, done: int) -> None:
         folder = Path(runner.work_dir)
-        name = f'iter_{done}.pth'
+        name = f'step_{done}.pth'
         AtomicRunner(runner).save_checkpoint(
             str(folder),
             name,
@@ -110,17 +125,17 @@ class StepCheckpointHook(Hook):
         if is_main_process():
             with atomic_write(folder / 'last_checkpoint') as part:
                 part.write_text(name)
-            for path in folder.glob('iter_*.pth'):
+            for path in folder.glob('step_*.pth'):
                 if path.name != name:
                     path.unlink()
         runner.logger.info(f'saved {name}')
 
-    def _exit(self, runner: Any) -> None:
+    def _exit(self, runner: Any, together: bool = True) -> None:
         name = signal.Signals(self._signal).name if self._signal else 'others'
         runner.logger.warning(
             f'told to end by {name}: the state is saved, --resume goes on; '
             f'exit status {PREEMPTED_STATUS}'
         )
-        if get_world_size() > 1:
+        if together and get_world_size() > 1:
             dist.barrier()
         raise SystemExit(PREEMPTED_STATUS)

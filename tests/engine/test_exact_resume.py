@@ -1,6 +1,8 @@
 """N steps are k steps and a resumed run, to the bit."""
 
+import os
 import random
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +13,10 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from halvit_mm.checkpoint import find_checkpoint
 from halvit_mm.engine import (
     ResumableBatchSampler,
+    StepCheckpointHook,
     make_exact,
 )
 
@@ -68,7 +72,16 @@ class Watch(Hook):
             raise KeyboardInterrupt
 
 
-def train(folder, end=None, resume=None, workers=0, batch_size=2, steps=STEPS):
+def train(
+    folder,
+    end=None,
+    resume=None,
+    workers=0,
+    batch_size=2,
+    steps=STEPS,
+    validate=False,
+    hooks=(),
+):
     loader = dict(
         dataset=dict(type=Noisy),
         sampler=dict(type='DefaultSampler', shuffle=True),
@@ -92,9 +105,23 @@ def train(folder, end=None, resume=None, workers=0, batch_size=2, steps=STEPS):
         default_scope='mmengine',
         experiment_name=f'{folder} {end} {resume}',
     )
+    if validate:
+        settings.update(
+            val_dataloader=dict(
+                dataset=dict(type=Noisy),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                batch_size=4,
+                num_workers=0,
+                collate_fn=dict(type='default_collate'),
+            ),
+            val_cfg=dict(),
+            val_evaluator=dict(
+                type='DumpResults', out_file_path=f'{folder}.pkl'
+            ),
+        )
     watch = Watch(end, steps)
     settings.update(
-        custom_hooks=[*settings['custom_hooks'], watch],
+        custom_hooks=[*settings['custom_hooks'], *hooks, watch],
         randomness=dict(seed=3),
         resume=resume is not None,
         load_from=resume,
@@ -169,3 +196,45 @@ def test_only_trainings_by_epochs_are_changed(tmp_path):
     runner = SimpleNamespace(_train_loop=loop, _train_dataloader=dict(x=1))
     assert not make_exact(runner)
     assert runner._train_dataloader == dict(x=1)
+
+
+@pytest.mark.parametrize('moment', ['train', 'val'])
+def test_a_signal_between_and_within_epochs(tmp_path, moment):
+    """The averages are evaluated, and the trained weights are saved."""
+
+    class Ask(Hook):
+        """Sends a signal in the second epoch or after it."""
+
+        priority = 'NORMAL'
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            if moment == 'train' and runner.iter == STEPS + 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def before_val_epoch(self, runner):
+            if moment == 'val' and runner.epoch == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    whole, losses = train(tmp_path / 'whole', validate=True)
+    hooks = [Ask(), StepCheckpointHook()]
+    folder = tmp_path / 'parts'
+    with pytest.raises(SystemExit) as info:
+        train(folder, validate=True, hooks=hooks)
+    signal.signal(signal.SIGTERM, before)
+    assert info.value.code == 75
+    (saved,) = folder.glob('step_*.pth')
+    done = STEPS + 2 if moment == 'train' else 2 * STEPS
+    assert saved.name == f'step_{done}.pth'
+    assert find_checkpoint(folder) == str(saved)
+    resumed, second = train(
+        folder,
+        resume=str(saved),
+        validate=True,
+        hooks=[StepCheckpointHook(interval=3)],
+    )
+    assert second == {k: v for k, v in losses.items() if k >= done}
+    here, there = state_of(resumed), state_of(whole)
+    assert all(torch.equal(here[k], there[k]) for k in here)
+    assert not list(folder.glob('step_*.pth'))
+    assert signal.getsignal(signal.SIGTERM) == before

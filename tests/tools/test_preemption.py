@@ -70,7 +70,7 @@ def test_a_signal_and_a_resumed_run(shapes, whole, tmp_path):
     assert process.returncode == 75, output[-2000:]
     assert 'told to end by SIGTERM: the state is saved' in output
     (saved,) = tmp_path.glob('*.pth')
-    assert saved.name.startswith('iter_')
+    assert saved.name.startswith('step_')
     arguments = (CLASSIFIER, '--resume')
     tool('train', *arguments, work_dir=tmp_path, options=options)
     assert equal(weights(tmp_path / 'epoch_3.pth'), whole)
