@@ -5,7 +5,7 @@ VENV := .venv
 VENV_OPENMMLAB := .venv-openmmlab
 PYTEST_ARGS ?= -n auto --dist worksteal
 
-.PHONY: setup demo test test-openmmlab test-cuda lint format clean
+.PHONY: setup demo test test-openmmlab test-cuda soak lint format clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +35,10 @@ test: $(VENV)/.ready
 
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
 	$(VENV_OPENMMLAB)/bin/python -m pytest $(PYTEST_ARGS)
+
+# Long proofs; their results are kept in docs/soak.
+soak: $(VENV)/.ready
+	$(VENV)/bin/python -m tests.soak.kills
 
 # On a machine with a GPU and the CUDA toolkit: builds the operators in place.
 test-cuda: $(VENV)/.ready
