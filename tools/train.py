@@ -9,7 +9,12 @@ from halvit_mm.apis.cli import (
     errors_in_short,
     read_config,
 )
-from halvit_mm.engine import BROKEN_STATUS, BrokenNumbersError, die_with_parent
+from halvit_mm.engine import (
+    BROKEN_STATUS,
+    BrokenNumbersError,
+    die_with_parent,
+    ignore_ends_of_workers,
+)
 
 
 def parse_args():
@@ -49,6 +54,7 @@ def main():
             train(cfg)
     except BrokenNumbersError as error:
         print(error, file=sys.stderr)
+        ignore_ends_of_workers()
         sys.exit(BROKEN_STATUS)
 
 

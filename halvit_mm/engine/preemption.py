@@ -13,6 +13,7 @@ from mmengine.hooks import EMAHook, Hook
 from ..checkpoint import atomic_write
 from ..registry import HOOKS
 from .checkpoint_hook import AtomicRunner
+from .processes import ignore_ends_of_workers
 
 #: Exit status of a training that was told to end and has saved its state:
 #: "temporary failure, try again".
@@ -138,4 +139,5 @@ class StepCheckpointHook(Hook):
         )
         if together and get_world_size() > 1:
             dist.barrier()
+        ignore_ends_of_workers()
         raise SystemExit(PREEMPTED_STATUS)

@@ -32,3 +32,11 @@ def prepare_worker() -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
+
+
+def ignore_ends_of_workers() -> None:
+    """Let this process exit while it has workers of data loaders.
+
+    Python ends them then, and PyTorch would take that for a failure.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
