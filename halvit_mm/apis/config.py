@@ -85,6 +85,8 @@ def load_config(
         _apply_amp(cfg, amp)
     if auto_scale_lr:
         enable_auto_scale_lr(cfg)
+    if not resume and cfg.get('resume'):  # as the host takes it
+        resume = cfg.get('load_from') or 'auto-or-new'
     if resume:
         _apply_resume(cfg, resume)
     if launcher != 'none' and not torch.cuda.is_available():
@@ -213,6 +215,7 @@ def _apply_resume(cfg: Config, resume: str) -> None:
                 'starts anew',
                 logger='current',
             )
+            cfg.resume = False
             return
         resume = found
     elif not Path(resume).is_file():

@@ -47,8 +47,7 @@ def build_runner(cfg: Config) -> Runner:
         # mmengine's launcher asks for a GPU before it starts any backend.
         dist.init_process_group('gloo')
     # Weights to start from are loaded by our loader, before the first step.
-    start = None if cfg.get('resume') else cfg.get('load_from')
-    cfg.load_from = cfg.load_from if cfg.get('resume') else None
+    start = None if cfg.get('resume') else cfg.pop('load_from', None)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
     runner.register_hook(AgreementHook(load_from=start))
@@ -83,6 +82,11 @@ def train(cfg: Config) -> Runner:
     if make_exact(runner):
         interval = cfg.get('step_checkpoints', 1000)
         runner.register_hook(StepCheckpointHook(interval))
+    else:
+        runner.logger.warning(
+            'the training is not by epochs: it is not resumed exactly, and '
+            'signals end it unsaved'
+        )
     broken = cfg.get('broken_numbers', {})
     if broken is not None:
         runner.register_hook(BrokenNumbersHook(**broken))

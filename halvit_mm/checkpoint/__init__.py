@@ -1,7 +1,7 @@
 """Checkpoints in and out, for any ``nn.Module``."""
 
 from .classes import describe_classes, read_classes
-from .files import atomic_write, read_header, save_weights
+from .files import atomic_write, load_content, read_header, save_weights
 from .header import host_meta
 from .key_maps import KEY_MAPS, from_ours, to_ours
 from .loading import load_weights
@@ -18,6 +18,7 @@ __all__ = [
     'from_ours',
     'header_model',
     'host_meta',
+    'load_content',
     'load_weights',
     'not_finite',
     'read_classes',

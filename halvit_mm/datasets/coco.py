@@ -101,9 +101,10 @@ class CocoDataset(MMDetCocoDataset):
 
     @classmethod
     def _load_metainfo(cls, metainfo: Optional[Mapping] = None) -> dict:
-        """Read the classes as mmengine does, one alone as one.
+        """Read the classes as mmengine does.
 
-        Each has a colour; mmdet has 80.
+        A single name is one class, not a list of letters, and every class
+        has a colour: mmdet has 80 of them.
         """
         meta = super()._load_metainfo(metainfo)
         if 'CLASSES' in meta:

@@ -7,10 +7,10 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 
 from ..checkpoint import describe_classes, load_weights
 from ..registry import HOOKS
+from .checkpoint_hook import unwrap
 
 
 @HOOKS.register_module()
@@ -59,7 +59,7 @@ class AgreementHook(Hook):
         Raises:
             ValueError: If the parts differ.
         """
-        model = _unwrapped(runner.model)
+        model = unwrap(runner.model)
         classes = _classes_of(runner.train_loop)
         _check_heads(model, classes)
         if runner.val_loop is not None:
@@ -102,12 +102,8 @@ class AgreementHook(Hook):
             ValueError: If the parts differ.
         """
         classes = _classes_of(runner.test_loop)
-        _check_heads(_unwrapped(runner.model), classes)
+        _check_heads(unwrap(runner.model), classes)
         _check_evaluation(runner.test_loop, classes)
-
-
-def _unwrapped(model: Any) -> Any:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _classes_of(loop: Any) -> Optional[Sequence[str]]:

@@ -5,12 +5,12 @@ import math
 from typing import Any, List, Optional
 
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 
-from ..checkpoint import find_checkpoint, not_finite
+from ..checkpoint import find_checkpoint, load_content, not_finite
 from ..registry import HOOKS
+from .checkpoint_hook import unwrap
 
 #: Exit status of the tools where a training ends for broken numbers.
 BROKEN_STATUS = 3
@@ -50,7 +50,11 @@ class BrokenNumbersHook(Hook):
         wrapper = runner.optim_wrapper
         optimizer = getattr(wrapper, 'optimizer', None)
         if optimizer is None:
-            return  # several optimisers
+            runner.logger.warning(
+                'NaN and infinity are not looked for: the run has several '
+                'optimisers'
+            )
+            return
         clips = getattr(wrapper, 'clip_grad_kwargs', None)
 
         def look(optimizer, args, kwargs) -> None:
@@ -96,8 +100,7 @@ class BrokenNumbersHook(Hook):
             f'images: {_images_of(data_batch)}'
         )
         print_log(text, logger='current', level=logging.ERROR)
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrap(runner.model)
         broken = not_finite(model.state_dict())
         if self._in_a_row > self.max_skipped or broken:
             self._end(runner, model, broken, text)
@@ -105,7 +108,11 @@ class BrokenNumbersHook(Hook):
     def _end(self, runner, model, broken: List[str], text: str) -> None:
         path = find_checkpoint(runner.work_dir)
         if self.roll_back and path not in (None, self._rolled_back_to):
-            content = torch.load(path, 'cpu', weights_only=True)
+            content, _ = load_content(path)
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # it exchanges them in files
+                    hook._swap_ema_state_dict(content)
+                    hook.ema_model.load_state_dict(content['ema_state_dict'])
             model.load_state_dict(content['state_dict'])
             runner.optim_wrapper.load_state_dict(content['optimizer'])
             self._rolled_back_to, self._in_a_row = path, 0

@@ -107,16 +107,15 @@ class CheckpointHook(HostCheckpointHook):
             super()._save_best_checkpoint(AtomicRunner(runner), scores)
         finally:
             self.file_backend = backend
-        here = getattr(self, 'best_ckpt_path', None)
+        new = [getattr(self, 'best_ckpt_path', None)]
+        new += getattr(self, 'best_ckpt_path_dict', {}).values()
         for path in later.paths if is_main_process() else ():
-            if path != here:  # else it is the new one already
+            if path not in new:
                 Path(path).unlink(missing_ok=True)
         return None
 
     def _is_finite(self, runner: Any, step: int) -> bool:
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        names = not_finite(model.state_dict())
+        names = not_finite(unwrap(runner.model).state_dict())
         if names:
             print_log(
                 f'{self.filename_tmpl.format(step)}: {len(names)} weights are '
@@ -132,7 +131,9 @@ class AtomicRunner:
     """A runner whose checkpoints get their names when they are whole."""
 
     def __init__(self, runner: Any) -> None:
-        self._runner = runner
+        # The best checkpoint saves the last one again, within itself.
+        is_atomic = isinstance(runner, AtomicRunner)
+        self._runner = runner._runner if is_atomic else runner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runner, name)
@@ -169,6 +170,11 @@ def _is_undefined(score: Any) -> bool:
     return isinstance(score, (int, float)) and (
         math.isnan(score) or score == -1
     )
+
+
+def unwrap(model: Any) -> Any:
+    """Return the model inside of a wrapper for several processes."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def check_space(folder: str, model: Any) -> None:

@@ -165,7 +165,6 @@ class SeedHook(Hook):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._length = 0
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Note how many steps an epoch has."""

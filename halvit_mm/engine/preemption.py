@@ -10,9 +10,9 @@ import torch.distributed as dist
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import EMAHook, Hook
 
-from ..checkpoint import atomic_write
+from ..checkpoint import atomic_write, find_checkpoint, not_finite
 from ..registry import HOOKS
-from .checkpoint_hook import AtomicRunner
+from .checkpoint_hook import AtomicRunner, unwrap
 from .processes import ignore_ends_of_workers
 
 #: Exit status of a training that was told to end and has saved its state:
@@ -56,8 +56,8 @@ class StepCheckpointHook(Hook):
         if self._pending is not None:
             self._pending[0].wait()
         if is_main_process():
-            for path in Path(runner.work_dir).glob('step_*.pth'):
-                path.unlink()
+            # unless no later checkpoint is whole and finite
+            self._remove_others(runner, find_checkpoint(runner.work_dir))
 
     def _note(self, number: int, frame: Any) -> None:
         self._signal = number
@@ -126,10 +126,15 @@ class StepCheckpointHook(Hook):
         if is_main_process():
             with atomic_write(folder / 'last_checkpoint') as part:
                 part.write_text(name)
-            for path in folder.glob('step_*.pth'):
-                if path.name != name:
-                    path.unlink()
+            # The one before may be the last with finite weights.
+            if not not_finite(unwrap(runner.model).state_dict()):
+                self._remove_others(runner, folder / name)
         runner.logger.info(f'saved {name}')
+
+    def _remove_others(self, runner: Any, kept: Any) -> None:
+        for path in Path(runner.work_dir).glob('step_*.pth'):
+            if str(path) != str(kept):
+                path.unlink()
 
     def _exit(self, runner: Any, together: bool = True) -> None:
         name = signal.Signals(self._signal).name if self._signal else 'others'

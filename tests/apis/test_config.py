@@ -243,6 +243,21 @@ def test_resume_needs_a_checkpoint(tmp_path):
         load(path=CLASSIFIER, resume=str(path))
 
 
+def test_resume_as_the_host_has_it(tmp_path):
+    options = {'resume': True}
+    cfg = load(options, work_dir=str(tmp_path))
+    assert cfg.resume is False  # there is nothing yet
+    path = tmp_path / 'epoch_3.pth'
+    content = dict(state_dict={}, optimizer={}, meta=dict(seed=5))
+    torch.save(content, path)
+    for cfg in (
+        load(options, work_dir=str(tmp_path)),
+        load({**options, 'load_from': str(path)}),
+    ):
+        assert (cfg.resume, cfg.load_from) == (True, str(path))
+        assert cfg.randomness.seed == 5
+
+
 @pytest.mark.parametrize('how', ['auto', 'auto-or-new', 'path'])
 def test_resume_needs_no_pretrained_weights(tmp_path, how):
     path = tmp_path / 'epoch_3.pth'

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 
 from halvit_mm.checkpoint import find_checkpoint, not_finite
@@ -19,6 +20,24 @@ def log(caplog):
     """What mmengine's logger of the run says; it propagates to no other."""
     yield caplog
     MMLogger.get_current_instance().removeHandler(caplog.handler)
+
+
+class Spoil(Hook):
+    """Makes gradients and averages NaN; keeps what is rolled back to."""
+
+    priority = 'HIGH'
+
+    def __init__(self, hook):
+        self.hook, self.found = hook, None
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if self.hook._rolled_back_to and self.found is None:
+            (ema,) = (h for h in runner.hooks if isinstance(h, EMAHook))
+            states = runner.model.state_dict(), ema.ema_model.state_dict()
+            self.found = [
+                {k: v.clone() for k, v in state.items()} for state in states
+            ]
+        runner.model.layer.bias.data.fill_(torch.nan)
 
 
 def run(folder, log, hook=None, spoil=(), epochs=3, lr=0.1, clip=False):
@@ -82,13 +101,35 @@ def test_an_infinite_rate_ends_the_run_with_a_good_checkpoint(tmp_path, log):
 
 
 def test_rolling_back(tmp_path, log):
-    good = run(tmp_path, log, epochs=1).model.state_dict()
-    hook = BrokenNumbersHook(max_skipped=0, roll_back=True)
+    """With averages, which files hold in the place of the weights."""
+    ema = dict(custom_hooks=[EMAHook('ExponentialMovingAverage', 0.1)])
+    settings = dict(
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
+        param_scheduler=None,
+    )
+    interval = dict(interval=1)
+    good = tiny_runner(tmp_path, interval, 1, **settings, **ema)
+    good.train()
+    spoilt = Spoil(BrokenNumbersHook(max_skipped=0, roll_back=True))
+    runner = tiny_runner(
+        tmp_path,
+        interval,
+        2,
+        **settings,
+        custom_hooks=[*ema['custom_hooks'], spoilt.hook, spoilt],
+    )
+    runner.logger.addHandler(log.handler)
     with pytest.raises(BrokenNumbersError):  # the second time
-        run(tmp_path, log, hook, spoil=range(8))
+        runner.train()
     text = f'back to the weights and the optimiser of {tmp_path}/epoch_1.pth'
     assert text in log.text
-    assert good.keys()
+    (averages,) = (h.ema_model for h in good.hooks if isinstance(h, EMAHook))
+    online, averaged = spoilt.found
+    for name, value in good.model.state_dict().items():
+        assert torch.equal(online[name], value)
+        assert torch.equal(
+            averaged[f'module.{name}'], averages.state_dict()[f'module.{name}']
+        )
 
 
 def test_images_are_named():

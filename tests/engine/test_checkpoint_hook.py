@@ -157,6 +157,18 @@ def test_scores_that_mean_nothing_are_never_the_best(tmp_path):
         )
 
 
+def test_the_best_of_two_scores_saved_again_under_its_name(tmp_path):
+    """A resumed run may evaluate the same epoch again."""
+    hook = dict(interval=1, save_best=['a', 'b'], rule='greater')
+    runner = tiny_runner(tmp_path, hook, 1)
+    runner.train()
+    (saver,) = (h for h in runner.hooks if hasattr(h, 'save_best'))
+    for score in (0.1, 0.2):
+        saver.after_val_epoch(runner, dict(a=score, b=0.5))
+        best = [n for n in names(tmp_path) if n.startswith('best')]
+        assert best == ['best_a_epoch_1.pth', 'best_b_epoch_1.pth']
+
+
 def test_half_files_of_before_are_removed(tmp_path):
     (tmp_path / 'epoch_7.pth.part').write_bytes(b'half')
     tiny_runner(tmp_path, dict(interval=1), 1).train()

@@ -238,3 +238,19 @@ def test_a_signal_between_and_within_epochs(tmp_path, moment):
     assert all(torch.equal(here[k], there[k]) for k in here)
     assert not list(folder.glob('step_*.pth'))
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize('spoilt', [False, True])
+def test_the_last_finite_step_is_kept(tmp_path, spoilt):
+    class Spoil(Hook):
+        def before_train_iter(self, runner, *args, **kwargs):
+            if spoilt and runner.iter == 4:
+                runner.model.layer.bias.data.fill_(torch.nan)
+
+    hooks = [Spoil(), StepCheckpointHook(interval=3)]
+    train(tmp_path, end=7, hooks=hooks)
+    found = sorted(path.name for path in tmp_path.glob('step_*.pth'))
+    assert found == ['step_3.pth', 'step_6.pth'][not spoilt :]
+    (tmp_path / 'middle.pth').unlink()
+    best = 'step_3.pth' if spoilt else 'step_6.pth'
+    assert find_checkpoint(tmp_path) == str(tmp_path / best)
