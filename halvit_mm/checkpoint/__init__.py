@@ -1,11 +1,13 @@
 """Checkpoints in and out, for any ``nn.Module``."""
 
 from .classes import describe_classes, read_classes
+from .conversion import from_ours, to_ours
 from .files import atomic_write, load_content, read_header, save_weights
 from .header import host_meta
-from .key_maps import KEY_MAPS, from_ours, to_ours
+from .key_maps import KEY_MAPS
 from .loading import load_weights
 from .model_types import header_model
+from .origins import find_origin
 from .reading import read_state_dict, read_weights
 from .whole import check_whole, find_checkpoint, not_finite, read_meta
 
@@ -15,6 +17,7 @@ __all__ = [
     'check_whole',
     'describe_classes',
     'find_checkpoint',
+    'find_origin',
     'from_ours',
     'header_model',
     'host_meta',

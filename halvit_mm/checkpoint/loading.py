@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from .classes import CLASS_LAYERS, describe_classes
+from .conversion import to_ours
 from .coverage import Comparison, check_values, compare, likely_prefixes
-from .key_maps import to_ours
 from .log import say
+from .origins import find_origin
 from .reading import read_weights
 
 StateDict = Dict[str, Tensor]
@@ -49,7 +50,8 @@ def load_weights(
             does, the names are searched for behind another beginning, such
             as none or ``model.``.
         origin: Project whose names the file has, one of
-            :data:`.key_maps.KEY_MAPS`; None for mmpretrain's or our own.
+            :data:`.key_maps.KEY_MAPS`; by default told from the names, where
+            these are not the module's.
         min_coverage: Least share of the module's bytes, 0 to 1. Nothing may
             be missing unless less than the default is asked.
         ignore: Regular expressions, each for the beginning of names, without
@@ -90,8 +92,7 @@ def load_weights(
         if differ:
             say(f'layers for each class are not loaded: {differ}')
             ignore = (*ignore, CLASS_LAYERS)
-    if origin is not None:
-        found = to_ours(found, origin)
+    found = _under_our_names(module, found, origin, path)
     found = {
         name: tensor
         for name, tensor in _behind_prefix(module, found, prefix, path).items()
@@ -137,6 +138,24 @@ def load_weights(
     module.load_state_dict(found, strict=False)
     _report(comparison, module, path)
     return comparison.coverage
+
+
+def _under_our_names(
+    module: nn.Module, found: StateDict, origin: Optional[str], path: str
+) -> StateDict:
+    """The weights of another project's ViT under our names."""
+    try:
+        if origin is None:
+            own = likely_prefixes(module.state_dict(), found)
+            if own and not any(k.endswith('dist_token') for k in found):
+                return found
+            origin = find_origin(found)
+            if origin is None:
+                return found
+            say(f'{path}: these are the names of {origin}')
+        return to_ours(found, origin)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
 
 
 def _behind_prefix(

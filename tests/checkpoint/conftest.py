@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from halvit_mm.checkpoint import key_maps, loading, reading
+from halvit_mm.checkpoint import conversion, loading, reading
 from halvit_mm.models.backbones import halvit, position_embeddings
 
 
@@ -16,7 +16,7 @@ def said(monkeypatch):
     def log(message, level=logging.INFO, logger=None):
         lines.append(message)
 
-    for module in (key_maps, loading, reading):
+    for module in (conversion, loading, reading):
         monkeypatch.setattr(module, 'say', log)
     for module in (position_embeddings, halvit):
         monkeypatch.setattr(module, 'print_log', log)

@@ -39,10 +39,6 @@ OTHERS = {
         },
         'pre_norm.weight',
     ),
-    'registers': (
-        lambda: dict(state_of(), register_tokens=torch.ones(1, 4, 32)),
-        'register_tokens',
-    ),
     'learnt gains': (
         lambda: {**state_of(), 'layers.0.ffn.gain.weight': torch.ones(64)},
         'layers.0.ffn.gain.weight',

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
 from ..layers import GELU_FORMS, EncoderLayer
+from .checks import check_indices, check_multiple
 from .position_embeddings import PositionEmbeddings
 from .pretrained import PretrainedBackbone
 
@@ -58,6 +59,12 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         window_block_indexes: Layers (from 0) that attend in windows; the
             others attend to the whole grid.
         layer_cfgs: Further arguments of every layer.
+        num_registers: Tokens without position embeddings behind the cls token
+            that attention sees (Darcet et al., 2024, "Vision transformers
+            need registers"); a checkpoint's distillation token becomes one.
+            Only ``out_type='raw'`` returns them.
+        antialias: Whether position embeddings are smoothed when they are
+            interpolated to a smaller grid, as timm does.
         kwargs: ``in_channels, final_norm, out_type, with_cls_token,
             interpolate_mode, patch_cfg, pre_norm, init_cfg`` of mmpretrain's
             ``VisionTransformer``; pretrained weights are loaded by
@@ -65,7 +72,7 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
 
     Raises:
         ValueError: For an unknown arch, act or window index, sizes that do
-            not divide, or windows together with a cls token.
+            not divide, or windows together with a cls token or registers.
     """
 
     arch_zoo = {
@@ -95,11 +102,13 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         window_size: int = 0,
         window_block_indexes: Sequence[int] = (),
         layer_cfgs: Optional[dict] = None,
+        num_registers: int = 0,
+        antialias: bool = False,
         **kwargs,
     ) -> None:
         settings = self._check_arch(arch)
         img_size = to_2tuple(img_size)
-        _check_multiple(img_size, patch_size)
+        check_multiple(img_size, patch_size)
         if 'layer_scale_init_value' in kwargs:
             raise ValueError('layer_scale_init_value has no effect here')
         if act not in GELU_FORMS:
@@ -117,12 +126,14 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
             norm_cfg=norm_cfg,
             **kwargs,
         )
+        self.add_registers(num_registers)
+        self.antialias = antialias
         self.arch_settings = settings
         self.mark_grid()
         self.patch_size = patch_size
         self.num_layers = settings['num_layers']
         n = self.num_layers
-        self.out_indices = _check_indices('out_indices', out_indices, n)
+        self.out_indices = check_indices('out_indices', out_indices, n)
         self.with_cp = with_cp
         windowed = self._check_windows(window_size, window_block_indexes)
         sizes = {k: settings[k] for k in _ARCH_KEYS if k != 'num_layers'}
@@ -177,17 +188,31 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
 
     def _check_windows(self, window_size, indexes) -> Sequence[int]:
         name = 'window_block_indexes'
-        indexes = _check_indices(name, indexes, self.num_layers)
+        indexes = check_indices(name, indexes, self.num_layers)
         if indexes and window_size < 1:
             raise ValueError(
                 f'{name}={indexes} need a window_size of at '
                 f'least 1, not {window_size}'
             )
-        if indexes and self.cls_token is not None:
+        if indexes and self.num_extra_tokens:
             raise ValueError(
-                'a cls token belongs to no window: set with_cls_token=False'
+                'a cls token or a register belongs to no window: set '
+                'with_cls_token=False, num_registers=0'
             )
         return indexes
+
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> Tuple[int, int]:
+        """Depth of a parameter, as in mmpretrain; registers have 0."""
+        if param_name == f'{prefix}register_tokens':
+            param_name = f'{prefix}cls_token'
+        return super().get_layer_depth(param_name, prefix)
+
+    def _freeze_stages(self) -> None:
+        super()._freeze_stages()
+        if self.register_tokens is not None:
+            self.register_tokens.requires_grad = False
 
     def train(self, mode: bool = True) -> 'PlainViT':
         """Set the mode; frozen stages stay in eval mode."""
@@ -203,18 +228,15 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
             x: Images, (B, C, H, W), H and W multiples of the patch size.
 
         Returns:
-            One tensor per out index: (B, T, D) for ``out_type='raw'``,
-            (B, D, H / patch, W / patch) for ``'featmap'``, else (B, D).
+            One tensor per out index: (B, T, D) for ``out_type='raw'``, (B, D,
+            H / patch, W / patch) for ``'featmap'``, else (B, D).
 
         Raises:
             ValueError: If H or W is no multiple of the patch size.
         """
-        _check_multiple(x.shape[2:], self.patch_size)
+        check_multiple(x.shape[2:], self.patch_size)
         x, hw = self.patch_embed(x)
-        if self.cls_token is not None:
-            cls_token = self.cls_token.expand(x.shape[0], -1, -1)
-            x = torch.cat((cls_token, x), dim=1)
-        x = self.pre_norm(self.drop_after_pos(x + self.pos_embed_for(hw)))
+        x = self.pre_norm(self.drop_after_pos(self.embed_tokens(x, hw)))
         outs = []
         for i, layer in enumerate(self.layers):
             if self.with_cp and torch.is_grad_enabled():
@@ -226,23 +248,3 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
             if i in self.out_indices:
                 outs.append(self._format_output(x, hw))
         return tuple(outs)
-
-
-def _check_multiple(size: Sequence[int], patch_size: int) -> None:
-    if any(side % patch_size for side in size):
-        raise ValueError(
-            f'the image size {tuple(size)} is not a multiple of patch_size='
-            f'{patch_size}: resize it, or pad it with '
-            f'data_preprocessor.pad_size_divisor={patch_size}'
-        )
-
-
-def _check_indices(name: str, indices, num_layers: int) -> Sequence[int]:
-    indices = [indices] if isinstance(indices, int) else list(indices)
-    for index in indices:
-        if not -num_layers <= index < num_layers:
-            raise ValueError(
-                f'{name}={indices}: {index} is none of the {num_layers} '
-                f'layers 0 to {num_layers - 1}'
-            )
-    return [index % num_layers for index in indices]

@@ -1,4 +1,4 @@
-"""Learnt position embeddings of a grid of tokens, at any other grid.
+"""Patches as tokens: position embeddings at any grid, and further tokens.
 
 A state dict holds them as (1, extra + H * W, D): what belongs to the cls
 token, then the grid in the order of rows. Their number does not always tell
@@ -12,21 +12,30 @@ from typing import Optional, Tuple
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from ..layers.window import is_dynamic
+from .checks import check_registers
+from .patch_embedding import fit_patches
 
 Grid = Tuple[int, int]
 
 
 class PositionEmbeddings(nn.Module):
-    """Part of a backbone that fits position embeddings to its grid.
+    """Part of a backbone that makes tokens of patches.
 
-    It works on ``pos_embed``, ``cls_token``, ``patch_resolution``,
-    ``num_extra_tokens`` and ``interpolate_mode`` of mmpretrain's
-    ``VisionTransformer``, which comes after it among the base classes.
+    It works on ``pos_embed``, ``cls_token``, ``patch_resolution`` and
+    ``interpolate_mode`` of mmpretrain's ``VisionTransformer``, which comes
+    after it among the base classes.
     """
+
+    antialias = False  # when interpolating to a smaller grid
+
+    def add_registers(self, number: int) -> None:
+        """Add tokens that only attention sees, to the extra ones."""
+        tokens = torch.randn(1, number, self.pos_embed.shape[-1]) * 0.02
+        self.register_tokens = nn.Parameter(tokens) if number else None
+        self.num_extra_tokens += number
 
     def mark_grid(self) -> None:
         """Store the grid where it is not square.
@@ -46,11 +55,12 @@ class PositionEmbeddings(nn.Module):
     def adapt_state_dict(
         self, state_dict: dict, prefix: str = '', own: bool = False
     ) -> None:
-        """Fit cls token and position embeddings of a checkpoint, in place.
+        """Fit the embeddings of a checkpoint, in place.
 
         A cls token that this model lacks is dropped; one that the checkpoint
         lacks keeps its present value. Position embeddings are interpolated
-        from the checkpoint's grid to ours; see :func:`source_grid`.
+        from the checkpoint's grid to ours; see :func:`source_grid`. Patches of
+        another size are resampled, but for a checkpoint of this very model.
 
         Args:
             state_dict: Of a ViT; changed. Embeddings of another width are
@@ -59,8 +69,13 @@ class PositionEmbeddings(nn.Module):
             own: Whether it is said to be of this very model, as in resuming.
 
         Raises:
-            ValueError: If the checkpoint's grid cannot be told.
+            ValueError: If the checkpoint's grid cannot be told, its patches
+                cannot be resampled, or the number of registers differs.
         """
+        check_registers(state_dict, prefix, self.register_tokens)
+        if not own:
+            name = f'{prefix}patch_embed.projection.weight'
+            fit_patches(state_dict, name, self.patch_embed.projection)
         key, cls_key = f'{prefix}pos_embed', f'{prefix}cls_token'
         mark = f'{prefix}pos_embed_grid'
         source = state_dict.get(key)
@@ -82,11 +97,33 @@ class PositionEmbeddings(nn.Module):
         there = source_grid(grid.shape[1], here, given, own)
         if there != here:
             _log(f'position embeddings: {there} -> {here}')
-            mode = self.interpolate_mode
-            grid = resize_pos_embed(grid, there, here, mode, 0)
+            grid = self._resize(grid, there, here)
         state_dict[key] = torch.cat((extra, grid), dim=1)
         if hasattr(self, 'pos_embed_grid'):
             state_dict[mark] = torch.tensor(here)
+
+    def embed_tokens(self, x: Tensor, hw: Grid) -> Tensor:
+        """Add positions and the tokens that are no patches.
+
+        Args:
+            x: Patches, (B, H * W, D).
+            hw: Height and width in tokens.
+
+        Returns:
+            (B, T, D): the cls token, registers and patches, in this order.
+        """
+        B = x.shape[0]
+        if self.cls_token is not None:
+            x = torch.cat((self.cls_token.expand(B, -1, -1), x), dim=1)
+        x = x + self.pos_embed_for(hw)
+        if self.register_tokens is None:
+            return x
+        extra, x = x.tensor_split((self._num_cls,), dim=1)
+        return torch.cat((extra, self.register_tokens.expand(B, -1, -1), x), 1)
+
+    @property
+    def _num_cls(self) -> int:
+        return 0 if self.cls_token is None else 1
 
     def pos_embed_for(self, hw: Grid) -> Tensor:
         """Interpolate the position embeddings for a forward pass.
@@ -97,24 +134,24 @@ class PositionEmbeddings(nn.Module):
         Returns:
             (1, extra + H * W, D).
         """
-        if not is_dynamic(hw):
-            return resize_pos_embed(
-                self.pos_embed,
-                self.patch_resolution,
-                hw,
-                self.interpolate_mode,
-                self.num_extra_tokens,
-            )
-        # Whether it is the grid that was learnt cannot be asked here.
-        extra = self.pos_embed[:, : self.num_extra_tokens]
-        grid = self.pos_embed[:, self.num_extra_tokens :].mT.float()
-        grid = F.interpolate(
-            grid.unflatten(2, self.patch_resolution),
-            size=hw,
+        extra, grid = self.pos_embed.tensor_split((self._num_cls,), dim=1)
+        return torch.cat(
+            (extra, self._resize(grid, self.patch_resolution, hw)), dim=1
+        )
+
+    def _resize(self, grid: Tensor, there: Grid, here: Grid) -> Tensor:
+        """Interpolate (1, H * W, D) from one grid to another."""
+        # Whether a symbolic grid is the one that was learnt cannot be asked.
+        if not is_dynamic(here) and tuple(there) == tuple(here):
+            return grid
+        maps = F.interpolate(
+            grid.mT.float().unflatten(2, tuple(there)),
+            size=here,
             mode=self.interpolate_mode,
             align_corners=False,
+            antialias=self.antialias,
         )
-        return torch.cat((extra, grid.flatten(2).mT.to(extra)), dim=1)
+        return maps.flatten(2).mT.to(grid)
 
 
 def source_grid(
