@@ -29,6 +29,9 @@ DATASETS = _child(mmengine_registry.DATASETS, 'datasets')
 TRANSFORMS = _child(mmengine_registry.TRANSFORMS, 'datasets')
 METRICS = _child(mmengine_registry.METRICS, 'datasets')
 OPTIM_WRAPPERS = _child(mmengine_registry.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS, 'engine'
+)
 DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, 'engine')
 LOOPS = _child(mmengine_registry.LOOPS, 'engine')
 HOOKS = _child(mmengine_registry.HOOKS, 'engine')

@@ -61,7 +61,10 @@ RULES = {
         ours=('ops',), others=('torch', 'mmcv.cnn', 'mmengine.model')
     ),
     'models.backbones': _MODELS,  # not the necks, and never mmdet:
-    'models.necks': _MODELS,  # only configs name it
+    'models.necks': _MODELS,  # only configs name it, and the heads,
+    'models.heads': Rule(  # which only configs of detectors import
+        ours=('registry',), others=('torch', 'mmdet.models')
+    ),
     'models.wrappers': Rule(
         ours=('registry', 'compression', 'checkpoint'),
         others=('torch', 'mmengine'),

@@ -9,6 +9,7 @@ from torch import nn
 
 from .configs import (
     DETECTORS,
+    FOREIGN,
     RESNETS,
     VIT_DETECTORS,
     VITS,
@@ -114,7 +115,11 @@ def test_pretraining_repeats_augmentation(name):
     assert len(set(sampler)) < len(list(sampler))
 
 
-@pytest.mark.parametrize('name', DETECTORS)
+OURS = [name for name in DETECTORS if name not in FOREIGN]
+OUR_VITS = [name for name in VIT_DETECTORS if name not in FOREIGN]
+
+
+@pytest.mark.parametrize('name', OURS)
 def test_detection_schedule_and_data(name):
     """mmdet's 2x (HaLViT, Sec. 4.2); ResNet50-PE too, by our choice."""
     cfg = load(name)
@@ -151,7 +156,7 @@ def test_detection_schedule_and_data(name):
     assert flips == [dict(type='RandomFlip', prob=0.5)]
 
 
-@pytest.mark.parametrize('name', VIT_DETECTORS)
+@pytest.mark.parametrize('name', OUR_VITS)
 def test_detection_recipe(name):
     """HaLViT, Sec. 4.2, and what we chose where it is silent."""
     cfg = load(name)
@@ -163,6 +168,39 @@ def test_detection_recipe(name):
     assert_no_dropout(backbone, drop_path=0.1)
     assert backbone.frozen_stages < 1 and not backbone.with_cp
     assert all(p.requires_grad for p in backbone.parameters())
+
+
+@pytest.mark.parametrize('name', FOREIGN)
+def test_recipe_of_vitdet(name):
+    """ViTDet, App. A.2, of a ViT-B; batch, epochs and jitter are its own."""
+    cfg = load(name)
+    assert_settings(
+        cfg,
+        {
+            'train_cfg.max_epochs': 100,
+            'param_scheduler.0.end': 250,
+            'param_scheduler.1.milestones': [89, 96],
+            'optim_wrapper.type': 'halvit_mm.BFloat16OptimWrapper',
+            'optim_wrapper.paramwise_cfg.layer_decay_rate': 0.7,
+            'auto_scale_lr.base_batch_size': 64,
+        },
+    )
+    optimizer = cfg.optim_wrapper.optimizer
+    assert optimizer == dict(type='AdamW', lr=1e-4, weight_decay=0.1)
+    train = cfg.train_dataloader.dataset.pipeline
+    assert transform(train, 'RandomResize').ratio_range == (0.1, 2.0)
+    assert transform(train, 'RandomCrop').crop_size == (1024, 1024)
+    model = built(name)
+    assert_no_dropout(model.backbone, drop_path=0.1)
+    windows = [layer.attn.window_size for layer in model.backbone.layers]
+    assert windows == [14, 14, 0] * 4
+    grid = 14 if name.endswith('mae') else 37  # of the files
+    assert model.backbone.patch_resolution == (grid, grid)
+    # which the command for the file writes
+    init_cfg = cfg.model.backbone.init_cfg
+    folder = init_cfg.checkpoint.removesuffix('/model.safetensors')
+    assert f"save_pretrained('{folder}')" in init_cfg.made_by
+    assert f"/{folder.split('/')[1]}')" in init_cfg.made_by
 
 
 def test_resnet_detection_recipe():
@@ -228,7 +266,7 @@ def optimizer_and_decays(cfg):
     ('name', 'with_cls_token'),
     [
         *((name, True) for name in VITS),
-        *((name, False) for name in VIT_DETECTORS),
+        *((name, False) for name in OUR_VITS),
         ('pretrain/halvit_t_in1k', False),
         ('maskrcnn_halvit_t', True),
     ],

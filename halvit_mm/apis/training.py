@@ -19,6 +19,7 @@ from ..compression import convert, is_compressed_file
 from ..engine import (
     AgreementHook,
     BrokenNumbersHook,
+    FeatureCollapseHook,
     ResumedScheduleHook,
     StepCheckpointHook,
     check_space,
@@ -58,8 +59,9 @@ def train(cfg: Config) -> Runner:
     """Train the model of a config.
 
     ``cfg.broken_numbers`` has the arguments of :class:`.BrokenNumbersHook`;
-    None lets NaN and infinity pass. ``cfg.step_checkpoints`` is the interval
-    of :class:`.StepCheckpointHook`.
+    None lets NaN and infinity pass. ``cfg.feature_collapse`` has those of
+    :class:`.FeatureCollapseHook`, and None turns it off.
+    ``cfg.step_checkpoints`` is the interval of :class:`.StepCheckpointHook`.
 
     Args:
         cfg: From :func:`.load_config`.
@@ -90,6 +92,9 @@ def train(cfg: Config) -> Runner:
     broken = cfg.get('broken_numbers', {})
     if broken is not None:
         runner.register_hook(BrokenNumbersHook(**broken))
+    collapse = cfg.get('feature_collapse', {})
+    if collapse is not None:
+        runner.register_hook(FeatureCollapseHook(**collapse))
     warn_of_batch_size(runner)
     fit_schedule(runner)
     runner.train()

@@ -14,7 +14,9 @@ from .exact_resume import (
     SeedHook,
     make_exact,
 )
+from .feature_collapse import FeatureCollapseHook, varying_share
 from .graphed import GraphedForward
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim_wrapper import BFloat16OptimWrapper
 from .peak_to_final import PeakToFinalHook
 from .preemption import PREEMPTED_STATUS, StepCheckpointHook
@@ -31,7 +33,9 @@ __all__ = [
     'BrokenNumbersHook',
     'CheckpointHook',
     'EpochBasedTrainLoop',
+    'FeatureCollapseHook',
     'GraphedForward',
+    'LayerDecayOptimWrapperConstructor',
     'PeakToFinalHook',
     'ResumableBatchSampler',
     'ResumedScheduleHook',
@@ -43,4 +47,5 @@ __all__ = [
     'die_with_parent',
     'ignore_ends_of_workers',
     'make_exact',
+    'varying_share',
 ]

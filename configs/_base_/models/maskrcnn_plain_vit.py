@@ -3,7 +3,9 @@
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 
 # Supplies mmcv's operators where they are not compiled, and our scope.
-custom_imports = dict(imports=['halvit_mm'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['halvit_mm', 'halvit_mm.models.heads'], allow_failed_imports=False
+)
 
 model = dict(
     # The divisor stays 32: the pyramid's level of stride 32 needs it.
@@ -21,7 +23,7 @@ model = dict(
         drop_path_rate=0.1,
     ),
     # The paper starts the new layers with Xavier. Our choice: the neck does,
-    # the heads keep mmdet's own start.
+    # the heads keep mmdet's own start, but for the masks' last layer.
     neck=dict(
         _delete_=True,
         type='halvit_mm.SimpleFPN',
@@ -30,4 +32,5 @@ model = dict(
         patch_size=16,
         num_outs=5,
     ),
+    roi_head=dict(mask_head=dict(type='halvit_mm.FCNMaskHead')),
 )
