@@ -136,9 +136,20 @@ def test_a_turned_image_with_annotations_of_the_turned_one(root):
     assert build(root).get_data_info(0)['width'] == 64
 
 
+# PyTorch alone would take longer to import than most files to check.
+CODE = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name='__main__')
+finally:
+    assert not {'torch', 'mmengine'} & sys.modules.keys()
+"""
+
+
 def run(*args, **env):
     return subprocess.run(
-        [sys.executable, TOOL, *map(str, args)],
+        [sys.executable, '-c', CODE, TOOL, *map(str, args)],
         capture_output=True,
         text=True,
         env={**os.environ, **env},
