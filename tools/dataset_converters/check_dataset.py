@@ -66,6 +66,7 @@ def main():
     try:
         file.require_objects()
         file.require_masks()
+        file.require_eight_bits()
     except DataError as error:
         sys.exit(f'error: {error}')
     if unreadable:
