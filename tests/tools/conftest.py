@@ -61,8 +61,8 @@ class Result(NamedTuple):
 
 # Importing takes longer than tiny data: the processes of the tools are forked
 # from one that has done so, and nothing else.
-_imported = multiprocessing.get_context('forkserver')
-_imported.set_forkserver_preload(
+imported = multiprocessing.get_context('forkserver')
+imported.set_forkserver_preload(
     ['halvit_mm.apis.compress', 'mmdet.apis', 'mmpretrain.apis', __name__]
 )
 
@@ -90,7 +90,7 @@ def tool(name, *args, options=(), check=True, **flags):
         args += ('--cfg-options', *options)
     argv = [f'tools/{name}.py', *map(str, args)]
     with tempfile.NamedTemporaryFile('r') as output:
-        process = _imported.Process(target=_become, args=(argv, output.name))
+        process = imported.Process(target=_become, args=(argv, output.name))
         process.start()
         process.join()
         result = Result(process.exitcode, output.read())
