@@ -67,13 +67,14 @@ imported.set_forkserver_preload(
 )
 
 
-def _become(argv, output):
+def _become(argv, environment, output):
     """Run a script as Python does; all that is printed goes to a file."""
     with open(output, 'w') as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     os.chdir(ROOT)
-    os.environ['OMP_NUM_THREADS'] = '1'
+    os.environ.clear()
+    os.environ.update(environment, OMP_NUM_THREADS='1')
     sys.argv = argv
     sys.path.insert(0, os.path.dirname(argv[0]))
     try:
@@ -90,7 +91,8 @@ def tool(name, *args, options=(), check=True, **flags):
         args += ('--cfg-options', *options)
     argv = [f'tools/{name}.py', *map(str, args)]
     with tempfile.NamedTemporaryFile('r') as output:
-        process = imported.Process(target=_become, args=(argv, output.name))
+        args = (argv, dict(os.environ), output.name)
+        process = imported.Process(target=_become, args=args)
         process.start()
         process.join()
         result = Result(process.exitcode, output.read())
