@@ -3,9 +3,11 @@
 import ctypes
 import gc
 import logging
+from functools import cache
 
 import pytest
 import torch
+from mmengine.config import utils as config_utils
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
@@ -13,6 +15,8 @@ from halvit_mm.compat.checkpoints import allow_mmengine_checkpoints
 
 # init_weights() and the optimiser's builder log a line per parameter.
 MMLogger.get_current_instance().setLevel(logging.WARNING)
+# A config with a base of a host looks that up in a hundred index files.
+config_utils.load = cache(config_utils.load)
 
 
 def pytest_collection_modifyitems(items):

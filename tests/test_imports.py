@@ -136,6 +136,8 @@ RULES = {
             ('model_zoo', ('zoo',), ()),
         )
     },
+    # without the package around it, which imports PyTorch
+    'tools.dataset_converters.check_dataset': Rule(own=('coco_check',)),
 }
 
 

@@ -8,7 +8,6 @@ report. A run that was interrupted goes on when it is started again.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from rich.console import Group
@@ -22,8 +21,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from halvit_mm.apis import load_config
-from halvit_mm.apis.cli import add_config_options
+from halvit_mm.apis.cli import (
+    add_config_options,
+    errors_in_short,
+    read_config,
+)
 from halvit_mm.apis.compress import compress_checkpoint, print_plan
 from halvit_mm.compression import METHODS, FiPSConfig
 
@@ -49,9 +51,10 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_short()
 def main():
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     config = FiPSConfig.from_mapping(
         cfg.get('fips'),
         budget=args.budget,
@@ -76,24 +79,27 @@ def main():
             table.add_row(unit, f'{error:.4f}')
         return Group(bar, table)
 
-    with Live(get_renderable=render):
+    live = Live(get_renderable=render)
 
-        def plan(compression, plans):
-            print_plan(compression, plans, out)
-            steps = config.epochs * config.num_batches
-            bar.update(task, total=steps * len(plans))
+    def plan(compression, plans):
+        print_plan(compression, plans, out)
+        steps = config.epochs * config.num_batches
+        bar.update(task, total=steps * len(plans))
+        live.start()
 
-        def report(progress):
-            errors.update(progress.losses)
-            bar.update(
-                task,
-                completed=progress.passes_done * progress.total
-                + progress.step,
-            )
+    def report(progress):
+        errors.update(progress.losses)
+        bar.update(
+            task,
+            completed=progress.passes_done * progress.total + progress.step,
+        )
 
+    try:
         result = compress_checkpoint(
             cfg, args.checkpoint, config, out, plan, report, args.device
         )
+    finally:
+        live.stop()
     print(
         f'{result.original_bytes / 1e6:.2f} MB -> '
         f'{result.file_bytes / 1e6:.2f} MB: {out}/compressed.safetensors'
@@ -109,7 +115,4 @@ def main():
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        sys.exit(f'{error}')
+    main()

@@ -3,13 +3,31 @@
 import argparse
 import contextlib
 import os
+import re
 import sys
 import traceback
+from pathlib import Path
 from typing import Iterator, Optional
 
 from mmengine.config import Config, DictAction
 
 from .config import AMP_CHOICES, load_config
+
+#: What PyTorch makes of an error in a process that loads data: the name of
+#: its type, the traceback, and the sentence at the end.
+_OF_A_WORKER = re.compile(
+    r'Caught (?P<type>\w+) in DataLoader worker process .*'
+    r'  File "(?P<path>[^"\n]+)", line \d+, in [^\n]+\n'
+    r'(?:    [^\n]*\n)*(?P=type): (?P<sentence>.*?)\n?',
+    re.DOTALL,
+)
+#: Errors of the system whose text has the path.
+_OF_FILES = (
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 class OptionAction(DictAction):
@@ -42,17 +60,29 @@ def read_config(path: str, options: Optional[dict], **kwargs) -> Config:
 
 @contextlib.contextmanager
 def errors_in_short() -> Iterator[None]:
-    """End a tool with the sentence of an error, where this package raised it.
+    """End a tool with the sentence of an error, where it is one of ours.
 
-    It names the file and the cure. Errors of others keep their traceback.
+    It names the file and the cure. Ours are those that this package or the
+    tool raises, also in a process that loads data. Errors of others keep
+    their traceback, but for files that cannot be opened: those are named.
     """
     try:
         yield
     except (OSError, ValueError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_globals['__name__'].partition('.')[0] != 'halvit_mm':
+        path, sentence = frame.f_code.co_filename, f'{error}'
+        if found := _OF_A_WORKER.fullmatch(sentence):
+            path, sentence = found['path'], found['sentence']
+        if not (isinstance(error, _OF_FILES) or _is_ours(path)):
             raise
-        sys.exit(f'{error}')
+        sys.exit(sentence)
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a source file is of this package or beside the tool's."""
+    tool = getattr(sys.modules['__main__'], '__file__', None) or __file__
+    folders = Path(__file__).parents[1], Path(tool).resolve().parent
+    return any(Path(path).resolve().is_relative_to(x) for x in folders)
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

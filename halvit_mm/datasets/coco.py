@@ -140,6 +140,8 @@ class CocoDataset(MMDetCocoDataset):
         decoders = {getattr(t, 'imdecode_backend', '') for t in transforms}
         if self.test_mode and 'cv2' in decoders:
             _require_readable(file, folder, unreadable)
+        if any(getattr(t, 'bit_depth', 8) is None for t in transforms):
+            file.require_eight_bits()
         self._say(file)
         self.COCOAPI = partial(CheckedCOCO, folder=folder)
         return super().load_data_list()
@@ -195,7 +197,8 @@ def _require_readable(file: CocoFile, folder: str, numbers: List[int]) -> None:
         for image in file.images
         if image['id'] in unreadable
     ]
-    if broken := [p for p in paths if not cv2.haveImageReader(p)]:
+    broken = [p for p in paths if cv2.imread(p, cv2.IMREAD_UNCHANGED) is None]
+    if broken:
         raise DataError(file.path, [_UNREADABLE.format(some_of(broken))])
 
 

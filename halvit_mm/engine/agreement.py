@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 
 from ..checkpoint import describe_classes, load_weights
 from ..registry import HOOKS
-from .checkpoint_hook import unwrap
+from .checkpoint_hook import is_undefined, unwrap
 
 
 @HOOKS.register_module()
@@ -86,14 +86,22 @@ class AgreementHook(Hook):
     ) -> None:
         """Tell ``save_best`` of scores that this evaluation does not have."""
         for key in _best_of(runner) if metrics else ():
+            key = next(iter(metrics)) if key == 'auto' else key
             if key not in metrics:
-                print_log(
-                    f'save_best: {key} is not among the scores of this '
-                    f'evaluation, {list(metrics)}: none is saved for it',
-                    logger='current',
-                    level=logging.WARNING,
-                )
+                problem = f'not among the scores, {list(metrics)}'
                 metrics[key] = math.nan  # never better; absent, a KeyError
+            elif is_undefined(metrics[key]):
+                problem = (
+                    f'{metrics[key]:g}, as where there is nothing to average'
+                )
+            else:
+                continue
+            print_log(
+                f'save_best: {key} is {problem}: this evaluation saves no '
+                'best checkpoint for it',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def before_test(self, runner: Any) -> None:
         """Check all parts of a test.
@@ -135,7 +143,7 @@ def _best_of(runner: Any) -> List[str]:
     found = []
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.save_best is not None:
-            found += [key for key in hook.key_indicators if key != 'auto']
+            found += hook.key_indicators
     return found
 
 

@@ -96,7 +96,7 @@ class CheckpointHook(HostCheckpointHook):
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         """Save the best checkpoint, then remove the previous one."""
         scores = {
-            name: None if _is_undefined(score) else score
+            name: None if is_undefined(score) else score
             for name, score in metrics.items()
         }
         if not self._is_local:
@@ -166,7 +166,8 @@ class _Later:
         self.paths.append(path)
 
 
-def _is_undefined(score: Any) -> bool:
+def is_undefined(score: Any) -> bool:
+    """Whether a score is NaN, or -1 as COCO's averages over nothing."""
     return isinstance(score, (int, float)) and (
         math.isnan(score) or score == -1
     )

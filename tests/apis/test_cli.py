@@ -5,11 +5,48 @@ import sys
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from halvit_mm.apis.cli import errors_in_short
 from halvit_mm.checkpoint import read_classes
+from halvit_mm.datasets import LoadImageFromFile
 
 from ..tools.conftest import DETECTOR, ROOT
+
+TOOLS = ROOT / 'tools'
+#: Tool -> arguments with a file that is not there.
+NO_FILE = {
+    'train': ('no.py',),
+    'test': ('no.py', 'no.pth'),
+    'compress': ('no.py', 'no.pth', '--out', 'out'),
+    'analysis_tools/benchmark': ('detector', 'no.py'),
+    'analysis_tools/check_config': ('no.py',),
+    'analysis_tools/compare': ('no.yaml',),
+    'analysis_tools/compare_compression': ('no.yaml',),
+    'analysis_tools/draw_curves': ('no',),
+    'analysis_tools/draw_detections': ('no.json', 'no', 'no.json'),
+    'analysis_tools/ffn_spectrum': ('no.yaml', '--variants', 'x'),
+    'analysis_tools/model_info': ('no.py',),
+    'analysis_tools/model_zoo': ('--root', 'no'),
+    'dataset_converters/check_dataset': ('no.json', 'no'),
+    'model_converters/convert_keys': ('no.pth', 'x.pth', '--to', 'timm'),
+    'model_converters/dense_from_fips': ('no.py', 'no.pth', 'x.pth'),
+}
+#: They read no file that a user names.
+WITHOUT_INPUT = {
+    'demo',
+    'analysis_tools/coco_startup',
+    'dataset_converters/draw_shapes',
+}
+
+
+def end_of(name, args, monkeypatch):
+    """Run a tool in this process; returns what it exits with."""
+    path = TOOLS / f'{name}.py'
+    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, args)])
+    with pytest.raises(SystemExit) as info:
+        runpy.run_path(str(path), run_name='__main__')
+    return info.value.code
 
 
 def test_errors_of_ours_are_sentences():
@@ -25,12 +62,64 @@ def test_errors_of_others_keep_their_traceback():
         int('x')
 
 
+class Loaded(list):
+    """Paths whose images are loaded, or numbers."""
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        if isinstance(item, str):
+            return int(item)
+        return LoadImageFromFile().transform(item)
+
+
+def end_of_a_worker(item):
+    """Load an item in another process, as a tool does."""
+    with errors_in_short():
+        list(DataLoader(Loaded([item]), num_workers=1))
+
+
+def test_errors_of_workers(tmp_path):
+    """One of ours that another one caused, a missing file, another's."""
+    path = tmp_path / 'cut.jpg'
+    path.write_bytes(b'\xff\xd8\xff')
+    with pytest.raises(SystemExit) as info:
+        end_of_a_worker(dict(img_path=str(path)))
+    assert info.value.code == (
+        f"cannot decode 1 image(s), 0 may be skipped: ['{path}']. Of a data "
+        'set, tools/dataset_converters/check_dataset.py --decode finds all'
+    )
+    with pytest.raises(SystemExit, match='^.Errno 2. No such file .*/no.jpg'):
+        end_of_a_worker(dict(img_path=str(tmp_path / 'no.jpg')))
+    with pytest.raises(ValueError, match='(?s)worker process 0.*literal'):
+        end_of_a_worker('x')
+
+
 @pytest.mark.parametrize('name', ['train', 'test'])
 def test_data_that_are_not_there(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    args = [name, DETECTOR, *(['no.pth'] if name == 'test' else [])]
+    args = [DETECTOR, *(['no.pth'] if name == 'test' else [])]
     args += ['--work-dir', tmp_path, '--cfg-options', 'data_root=nowhere']
     args += ['model.backbone.init_cfg=None']
-    monkeypatch.setattr(sys, 'argv', list(map(str, args)))
-    with pytest.raises(SystemExit, match='no annotation file nowhere/.*=...'):
-        runpy.run_path(f'tools/{name}.py', run_name='__main__')
+    code = end_of(name, args, monkeypatch)
+    assert 'no annotation file nowhere/' in code and '=...' in code
+
+
+def test_every_tool_is_tried():
+    scripts = {
+        str(path.relative_to(TOOLS).with_suffix(''))
+        for folder in ('', '*_tools/', '*_converters/')
+        for path in TOOLS.glob(f'{folder}*.py')
+    }
+    assert scripts == NO_FILE.keys() | WITHOUT_INPUT
+
+
+@pytest.mark.parametrize('name', NO_FILE)
+def test_a_file_that_is_not_there(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = end_of(name, NO_FILE[name], monkeypatch)
+    if name.endswith('check_config'):  # which goes on with the next one
+        assert code is True
+        code = capsys.readouterr().out.strip()
+    missing = next(x for x in map(str, NO_FILE[name]) if x.startswith('no'))
+    assert missing in code and '\n' not in code
+    assert not list(tmp_path.iterdir())

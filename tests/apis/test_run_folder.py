@@ -1,36 +1,30 @@
 """Two trainings never write to one folder."""
 
-import subprocess
-import sys
+import multiprocessing
 
 import pytest
 
 from halvit_mm.apis.run_folder import lock_folder
 
-HOLD = """
-import sys
-from halvit_mm.apis.run_folder import lock_folder
-lock_folder(sys.argv[1])
-print('held', flush=True)
-sys.stdin.read()
-"""
+
+def hold(folder, pipe):
+    lock_folder(folder)
+    pipe.send('held')
+    pipe.recv()
 
 
 def test_a_second_run_is_refused_and_the_first_named(tmp_path):
     folder = tmp_path / 'run'
-    with subprocess.Popen(
-        [sys.executable, '-c', HOLD, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        while process.stdout.readline() != 'held\n':
-            assert process.poll() is None
-        message = rf'already writes to {folder}: process {process.pid} on '
-        with pytest.raises(ValueError, match=message):
-            lock_folder(folder)
-        process.stdin.close()
-        process.wait()
+    fork = multiprocessing.get_context('fork')
+    here, there = fork.Pipe()
+    process = fork.Process(target=hold, args=(folder, there))
+    process.start()
+    assert here.recv() == 'held'
+    message = rf'already writes to {folder}: process {process.pid} on '
+    with pytest.raises(ValueError, match=message):
+        lock_folder(folder)
+    here.send('end')
+    process.join()
     lock_folder(folder)  # whose owner is gone
     lock_folder(folder)  # one process trains several times
 

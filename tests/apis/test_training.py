@@ -211,10 +211,8 @@ def test_the_converter_keeps_the_classes(tmp_path):
 @pytest.mark.parametrize(
     ('name', 'args', 'message'),
     [
-        ('convert_keys', ('no.pth', 'x.pth', '--to', 'timm'), 'there is no'),
         ('convert_keys', ('in.pth', 'x.pth', '--to', 'timm'), 'not in the ta'),
         ('convert_keys', ('in.pth', 'x.npz', '--to', 'mmpretrain'), 'ends in'),
-        ('dense_from_fips', ('no.py', 'in.pth', 'x.pth'), 'no.py'),
         ('dense_from_fips', ('cfg.py', 'in.pth', 'x.pth'), 'CompressedBackb'),
     ],
 )

@@ -1,9 +1,5 @@
-"""Run by test_killed_processes.py: calibrates and says every step.
+"""Run by test_killed_processes.py: calibrates and says every step."""
 
-killed.py FOLDER OUT
-"""
-
-import sys
 from pathlib import Path
 
 from halvit_mm.compression import FiPSConfig, save_compressed
@@ -20,13 +16,9 @@ CONFIG = FiPSConfig(
 )
 
 
-def main(folder: str, out: str):
+def main(folder: Path, out: Path, pipe):
     def report(progress):
-        print(progress.passes_done, progress.step, flush=True)
+        pipe.send((progress.passes_done, progress.step))
 
-    compression, _ = compress(CONFIG, Path(folder), Net(), batches(), report)
-    save_compressed(compression.model, compression.structures, Path(out))
-
-
-if __name__ == '__main__':
-    main(*sys.argv[1:])
+    compression, _ = compress(CONFIG, folder, Net(), batches(), report)
+    save_compressed(compression.model, compression.structures, out)

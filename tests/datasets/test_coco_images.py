@@ -10,11 +10,18 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
 from halvit_mm.datasets import DataError, read_coco
 from halvit_mm.datasets.coco_check import fix_images, write_coco
+from halvit_mm.datasets.coco_check.images import (
+    Header,
+    is_readable,
+    read_header,
+)
 
 from .truth import ANN_FILE, build, edit_json, objects, without
 
@@ -136,9 +143,20 @@ def test_a_turned_image_with_annotations_of_the_turned_one(root):
     assert build(root).get_data_info(0)['width'] == 64
 
 
+# PyTorch alone would take longer to import than most files to check.
+CODE = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name='__main__')
+finally:
+    assert not {'torch', 'mmengine'} & sys.modules.keys()
+"""
+
+
 def run(*args, **env):
     return subprocess.run(
-        [sys.executable, TOOL, *map(str, args)],
+        [sys.executable, '-c', CODE, TOOL, *map(str, args)],
         capture_output=True,
         text=True,
         env={**os.environ, **env},
@@ -201,9 +219,71 @@ def check(monkeypatch, capsys):
     return call
 
 
-def test_decoding_finds_cut_images(root, check):
+def test_cut_images_are_told_before_the_first_one_is_loaded(root):
     path = root / 'train/000002.png'
     path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DataError, match='000002.png cannot be read.*--fix'):
+        build(root, test_mode=True)
+    build(root)
+    (line,) = read_coco(root / ANN_FILE).findings.lines()
+    assert '1 image files cannot be read: ids 2' in line
+
+
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.bmp'])
+def test_files_that_go_on_behind_their_end(tmp_path, name):
+    """Whole, though the end is not in the last bytes; cut, it is nowhere."""
+    path = tmp_path / name
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    data = path.read_bytes()
+    header = Header((64, 64), is_deep=False, has_end=True)
+    for added, is_in_place in ((0, True), (100, True), (5000, False)):
+        path.write_bytes(data + bytes(added))
+        ended = header._replace(has_end=is_in_place or name == 'a.bmp')
+        assert read_header(path) == ended
+        assert is_readable(path, ended, decode=False)
+    path.write_bytes(data[:-60])
+    cut = header._replace(has_end=name == 'a.bmp')
+    assert read_header(path) == cut
+    assert is_readable(path, cut, decode=False) == cut.has_end
+    assert not is_readable(path, cut, decode=True)
+
+
+@pytest.mark.parametrize(
+    ('name', 'dtype', 'channels'),
+    [
+        ('a.png', np.uint16, 1),
+        ('a.png', np.uint16, 3),
+        ('a.tif', np.uint16, 1),
+        ('a.tif', np.uint16, 3),
+        ('a.tif', np.float32, 1),  # 0 to 1, or an error of its own
+        ('a.png', np.uint8, 3),
+        ('a.webp', np.uint8, 3),
+    ],
+)
+def test_the_header_tells_the_depth(tmp_path, name, dtype, channels):
+    path = tmp_path / name
+    cv2.imwrite(str(path), np.ones((8, 8, channels), dtype))
+    assert read_header(path).is_deep == (dtype == np.uint16)
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_deep_images_need_their_depth(root, check, test_mode):
+    path = str(root / 'train/000002.png')
+    cv2.imwrite(path, np.uint16(cv2.imread(path)) * 16)
+    message = r'1 images have more than 8 bits \(ids 2\): .*set bit_depth=N'
+    with pytest.raises(DataError, match=message):
+        build(root, test_mode=test_mode)
+    assert len(build(root, test_mode=test_mode, bit_depth=12)) == 6
+    code, _ = check(root / ANN_FILE, root / 'train')
+    assert re.search(message, code)
+
+
+def test_decoding_finds_broken_pixels(root, check):
+    path = root / 'train/000002.png'
+    data = bytearray(path.read_bytes())
+    data[60:90] = bytes(30)
+    path.write_bytes(data)
     data = root / ANN_FILE, root / 'train'
     code, output = check(*data)
     assert code == 0 and 'cannot be read' not in output

@@ -56,6 +56,27 @@ def rle_of_other_size(content):
     content['annotations'][2]['segmentation'] = rle
 
 
+def panoptic(content):
+    content['annotations'] = [
+        dict(image_id=i['id'], file_name='1.png', segments_info=[dict(id=1)])
+        for i in content['images']
+    ]
+
+
+def captions(content):
+    del content['categories']
+    content['annotations'] = [dict(id=1, image_id=1, caption='A circle.')]
+
+
+def keypoints(content):
+    each(keypoints=lambda a: [5, 5, 2], num_keypoints=lambda a: 1)(content)
+
+
+def keypoints_alone(content):
+    keypoints(content)
+    without('annotations', 'bbox', 'segmentation')(content)
+
+
 def emptied(name):
     def apply(content):
         content[name] = []
@@ -107,6 +128,15 @@ REFUSED = {
     'a line for a mask': (
         of_second_and_last(segmentation=[[1, 2, 3, 4]]),
         '2 of 16 objects have a box but no mask',
+    ),
+    'panoptic segmentation': (
+        panoptic,
+        'it is of panoptic .*: take the file of instances, .* or write one by',
+    ),
+    'captions': (captions, 'it has captions .*: take the file of instances'),
+    'keypoints alone': (
+        keypoints_alone,
+        'have keypoints, but neither boxes nor masks: add "bbox", .x, y, w',
     ),
     'no file names': (without('images', 'file_name'), '6 images have no file'),
 }
@@ -173,8 +203,15 @@ def test_a_byte_order_mark(root, clean):
             lambda c: c['annotations'][0].update(bbox=[1, 1, 9, 9]),
             r'1 of 16 masks looked at lie elsewhere than their boxes.* 1$',
         ),
+        (keypoints, 'it is a file of keypoints: 16 objects have some, which'),
     ],
-    ids=['a class without objects', 'one file twice', 'border', 'elsewhere'],
+    ids=[
+        'a class without objects',
+        'one file twice',
+        'border',
+        'elsewhere',
+        'keypoints',
+    ],
 )
 def test_warned_of(root, change, line):
     def apply(content):

@@ -14,7 +14,14 @@ from halvit_mm.datasets.shapes import CLASSES
 ANN_FILE = 'annotations/train.json'
 
 
-def build(root, classes=CLASSES, max_broken=0, with_mask=True, **kwargs):
+def build(
+    root,
+    classes=CLASSES,
+    max_broken=0,
+    with_mask=True,
+    bit_depth=None,
+    **kwargs,
+):
     """The data set of a folder that ``draw_detection_split`` has written."""
     return DATASETS.build(
         dict(
@@ -25,7 +32,9 @@ def build(root, classes=CLASSES, max_broken=0, with_mask=True, **kwargs):
             metainfo=dict(classes=classes),
             pipeline=[
                 dict(
-                    type='halvit_mm.LoadImageFromFile', max_broken=max_broken
+                    type='halvit_mm.LoadImageFromFile',
+                    max_broken=max_broken,
+                    bit_depth=bit_depth,
                 ),
                 dict(
                     type='mmdet.LoadAnnotations',

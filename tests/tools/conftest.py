@@ -1,10 +1,15 @@
 """Tiny data and the command lines of the tools."""
 
+import atexit
+import multiprocessing
 import os
+import runpy
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -47,13 +52,53 @@ def run(*command, check=True, cwd=ROOT, **environment):
     return result
 
 
+class Result(NamedTuple):
+    """How a tool has ended, and what it has printed."""
+
+    returncode: int
+    stdout: str
+
+
+# Importing takes longer than tiny data: the processes of the tools are forked
+# from one that has done so, and nothing else.
+imported = multiprocessing.get_context('forkserver')
+imported.set_forkserver_preload(
+    ['halvit_mm.apis.compress', 'mmdet.apis', 'mmpretrain.apis', __name__]
+)
+
+
+def _become(argv, environment, output):
+    """Run a script as Python does; all that is printed goes to a file."""
+    with open(output, 'w') as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment, OMP_NUM_THREADS='1')
+    sys.argv = argv
+    sys.path.insert(0, os.path.dirname(argv[0]))
+    try:
+        runpy.run_path(argv[0], run_name='__main__')
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
+
+
 def tool(name, *args, options=(), check=True, **flags):
     """Run a tool, ``work_dir=x`` as ``--work-dir x``."""
     for flag, value in flags.items():
         args += (f'--{flag.replace("_", "-")}', value)
     if options:
         args += ('--cfg-options', *options)
-    return run(sys.executable, f'tools/{name}.py', *args, check=check)
+    argv = [f'tools/{name}.py', *map(str, args)]
+    with tempfile.NamedTemporaryFile('r') as output:
+        args = (argv, dict(os.environ), output.name)
+        process = imported.Process(target=_become, args=args)
+        process.start()
+        process.join()
+        result = Result(process.exitcode, output.read())
+    if check:
+        assert result.returncode == 0, result.stdout[-4000:]
+    return result
 
 
 def draw_dark_and_light(root, number):

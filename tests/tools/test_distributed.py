@@ -41,20 +41,28 @@ def test_classification_equals_one_process(shapes, tmp_path, monkeypatch):
     torch.testing.assert_close(double, single, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('frozen_stages', [0, 2])
-def test_detection_ranks_agree(detection_options, tmp_path, frozen_stages):
+@pytest.fixture(scope='module')
+def ranks(detection_options, tmp_path_factory):
+    """The folder of what each rank holds after a training."""
+    out = tmp_path_factory.mktemp('ranks')
     run(
         *(sys.executable, '-m', 'torch.distributed.run'),
         *('--nproc-per-node=2', f'--master-port={free_port()}'),
         ROOT / 'tests/tools/train_and_dump_ranks.py',
         *detection_options,
-        f'model.backbone.frozen_stages={frozen_stages}',
         'train_dataloader.batch_size=1',
         'train_cfg.max_epochs=1',
-        OUT=str(tmp_path),
+        OUT=str(out),
     )
+    return out
+
+
+@pytest.mark.parametrize('frozen_stages', [0, 2])
+def test_detection_ranks_agree(ranks, frozen_stages):
     first, second = (
-        torch.load(tmp_path / f'rank{rank}.pth', weights_only=True)
+        torch.load(
+            ranks / f'{frozen_stages}/rank{rank}.pth', weights_only=True
+        )
         for rank in (0, 1)
     )
     assert first['losses'] and all(

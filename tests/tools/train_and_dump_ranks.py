@@ -1,4 +1,7 @@
-"""Train the demo's detector and save what each rank holds (not a test)."""
+"""Train the demo's detector and save what each rank holds (not a test).
+
+Once whole, and once with frozen stages.
+"""
 
 import os
 import sys
@@ -15,11 +18,16 @@ def parse(options):
     return {key: DictAction._parse_iterable(value) for key, value in values}
 
 
-def main():
+def train(frozen_stages):
+    out = f'{os.environ["OUT"]}/{frozen_stages}'
+    options = {
+        **parse(sys.argv[1:]),
+        'model.backbone.frozen_stages': frozen_stages,
+    }
     cfg: Config = load_config(
         'configs/demo/maskrcnn_halvit_shapes.py',
-        parse(sys.argv[1:]),
-        work_dir=os.environ['OUT'],
+        options,
+        work_dir=out,
         launcher='pytorch',
     )
     runner = build_runner(cfg)
@@ -36,8 +44,13 @@ def main():
             losses=history.tolist(),
             steps=runner.iter,
         ),
-        f'{os.environ["OUT"]}/rank{dist.get_rank()}.pth',
+        f'{out}/rank{dist.get_rank()}.pth',
     )
+
+
+def main():
+    for frozen_stages in (0, 2):
+        train(frozen_stages)
 
 
 if __name__ == '__main__':

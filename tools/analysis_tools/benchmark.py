@@ -130,7 +130,7 @@ def main():
         torch.set_num_threads(args.threads)
     try:
         chosen = cases(args)
-    except ValueError as error:  # of the arguments
+    except (OSError, ValueError) as error:  # of the arguments
         sys.exit(f'benchmark.py: {error}')
     failed = []
     for case in chosen:

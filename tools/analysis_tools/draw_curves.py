@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from halvit_mm.apis.cli import errors_in_short
 from halvit_mm.visualization import draw_curves
 
 
@@ -13,6 +14,7 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_short()
 def main():
     args = parse_args()
     logs = sorted(Path(args.work_dir).glob('*/vis_data/scalars.json'))

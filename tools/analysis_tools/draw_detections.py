@@ -2,6 +2,7 @@
 
 import argparse
 
+from halvit_mm.apis.cli import errors_in_short
 from halvit_mm.visualization import draw_detections
 
 
@@ -18,6 +19,7 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_short()
 def main():
     args = parse_args()
     skipped = draw_detections(

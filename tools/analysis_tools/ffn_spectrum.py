@@ -22,6 +22,7 @@ from study.main import study_parser
 from study.plan import Study
 from torch import Tensor, nn
 
+from halvit_mm.apis.cli import errors_in_short
 from halvit_mm.apis.model_info import build_model
 from halvit_mm.checkpoint import read_state_dict
 
@@ -186,6 +187,7 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_short()
 def main():
     args = parse_args()
     study = Study.load(args.study)

@@ -8,6 +8,7 @@ from halvit_mm.apis import model_info, print_model_info
 from halvit_mm.apis.cli import (
     add_config_options,
     add_shape_argument,
+    errors_in_short,
     read_config,
 )
 from halvit_mm.apis.fake_data import image_size
@@ -32,6 +33,7 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_short()
 def main():
     args = parse_args()
     passes = {}

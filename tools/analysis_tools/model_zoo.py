@@ -7,6 +7,8 @@ from zoo.models import load_zoo, measure_zoo
 from zoo.picture import draw_zoo
 from zoo.report import write_metafile, write_page, zoo_points
 
+from halvit_mm.apis.cli import errors_in_short
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -25,6 +27,7 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_short()
 def main():
     args = parse_args()
     configs, docs = args.root / 'configs', args.root / 'docs'

@@ -6,8 +6,14 @@ corrected. The exit status is 1 if the data cannot be used as they are.
 
 import argparse
 import sys
+from pathlib import Path
 
-from halvit_mm.datasets.coco_check import (
+# The checks need neither PyTorch nor a host, which take seconds to import:
+# only what is in this folder is imported, and not the package around it.
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / 'halvit_mm' / 'datasets'))
+
+from coco_check import (  # noqa: E402
     DataError,
     check_images,
     fix_images,
@@ -60,6 +66,7 @@ def main():
     try:
         file.require_objects()
         file.require_masks()
+        file.require_eight_bits()
     except DataError as error:
         sys.exit(f'error: {error}')
     if unreadable:

@@ -8,10 +8,9 @@ result; it is as large and as fast as the original.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from halvit_mm.apis import load_config
+from halvit_mm.apis.cli import errors_in_short, read_config
 from halvit_mm.apis.compress import save_dense
 
 
@@ -26,13 +25,11 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_short()
 def main():
     args = parse_args()
-    try:
-        cfg = load_config(args.config)
-        number = save_dense(cfg, args.source, Path(args.target))
-    except (OSError, ValueError) as error:
-        sys.exit(f'{error}')
+    cfg = read_config(args.config, None)
+    number = save_dense(cfg, args.source, Path(args.target))
     print(f'{args.target}: {number} weights')
 
 

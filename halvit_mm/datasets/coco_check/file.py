@@ -33,6 +33,7 @@ class CocoFile:
         self.findings = Findings(path)
         self.without_masks: List[int] = []  # ids of objects
         self.misplaced_masks = ''  # a sentence, if most are
+        self.deep_images: List[int] = []  # ids, by images.check_images
         # by images.check_images: its arguments -> unreadable images
         self.compared: Dict[tuple, List[int]] = {}
 
@@ -112,6 +113,20 @@ class CocoFile:
                 'whole image, x, y, x, y, ...'
             )
             raise DataError(self.path, [f'{sentence}: {cure}'])
+
+    def require_eight_bits(self) -> None:
+        """Refuse integers of more bits, whose range is not declared.
+
+        Raises:
+            DataError: If any image that was looked at has them.
+        """
+        if ids := self.deep_images:
+            sentence = (
+                f'{len(ids)} images have more than 8 bits (ids '
+                f'{some_of(ids)}): if their values use N bits, 9 to 16, set '
+                'bit_depth=N in every LoadImageFromFile of the config'
+            )
+            raise DataError(self.path, [sentence])
 
     def describe(self) -> str:
         """Write one line: how much there is of what."""

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from .file import CocoFile
-from .images import decodes, image_size
+from .images import is_readable, read_header
 from .missing import like, names_by_key
 
 
@@ -22,7 +22,7 @@ def fix_images(
         file: The annotations, changed; notes what was done.
         folder: Folder of the images.
         oriented: Whether sizes are those that EXIF gives.
-        decode: Whether images are decoded, which finds cut files.
+        decode: Whether images are decoded, which finds broken pixels.
     """
     there = names_by_key(folder)
     renamed, turned, gone = [], [], []
@@ -36,12 +36,12 @@ def fix_images(
             image['file_name'] = found[0]
             renamed.append(image['id'])
         path = Path(folder, image['file_name'])
-        size = image_size(path, oriented)
+        header = read_header(path, oriented)
         here = image['width'], image['height']
-        if size is None or (decode and not decodes(path)):
+        if not is_readable(path, header, decode):
             gone.append(image['id'])
-        elif size != here and size == here[::-1]:
-            image['width'], image['height'] = size
+        elif header.size != here and header.size == here[::-1]:
+            image['width'], image['height'] = header.size
             turned.append(image['id'])
     for ids, what in (
         (renamed, 'file names as the folder has them'),

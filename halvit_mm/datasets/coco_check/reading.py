@@ -8,12 +8,13 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
-from . import boxes, ids, masks
+from . import boxes, ids, kinds, masks
 from .file import CocoFile
 from .findings import DataError
 
 #: In this order: later checks rely on what earlier ones have mended.
 _CHECKS = (
+    kinds.check_keypoints,
     ids.check_ids,
     ids.check_categories,
     ids.check_references,
@@ -125,11 +126,15 @@ def _check_structure(path: str, content: Any) -> None:
         # some data sets have id -> object
         is_table = isinstance(found, dict)
         content[name] = list(found.values()) if is_table else found
-    errors += [
+    others = [
         f'"{name}" is no list of objects, such as {_SUCH[name]}'
         for name in _SUCH
         if not isinstance(content[name], list)
         or not all(type(item) is dict for item in content[name])
     ]
+    if others:
+        errors += others
+    elif kind := kinds.describe_kind(content['annotations']):
+        errors = [kind]  # and not what it lacks
     if errors:
         raise DataError(path, errors)

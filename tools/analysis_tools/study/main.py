@@ -1,11 +1,10 @@
 """The command line of studies."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
-from halvit_mm.apis.cli import add_config_options
+from halvit_mm.apis.cli import add_config_options, errors_in_short
 
 from .plan import Study
 from .report import study_table, write_study
@@ -48,6 +47,7 @@ def _parse_args(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
+@errors_in_short()
 def main(description: str) -> None:
     """Run a study from the command line and write what came out.
 
@@ -55,10 +55,7 @@ def main(description: str) -> None:
         description: What the tool does.
     """
     args = _parse_args(description)
-    try:
-        study = Study.load(args.study, args.cfg_options)
-    except (OSError, ValueError) as error:
-        sys.exit(f'{error}')
+    study = Study.load(args.study, args.cfg_options)
     out = Path(args.out or study.out)
     results = run_study(
         study,
