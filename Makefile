@@ -3,18 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 VENV_OPENMMLAB := .venv-openmmlab
+VENV_LIBRARIES := .venv-libraries
 PYTEST_ARGS ?= -n auto --dist worksteal
 
-.PHONY: setup demo test test-openmmlab test-cuda soak lint format clean
+.PHONY: setup demo test test-openmmlab test-libraries test-cuda soak lint format clean
 
 setup: $(VENV)/.ready
 
-# One environment for each host line; a second run reuses it as long as the
+# One environment for each host line, and one for libraries of models; a second run reuses it as long as the
 # requirements are the same. The hosts ask for the desktop OpenCV, which needs
 # libGL: only the headless one is left. What the doctor finds is shown, but
 # does not end the set-up.
 $(VENV)/.ready: LINE = onedl
 $(VENV_OPENMMLAB)/.ready: LINE = openmmlab
+$(VENV_LIBRARIES)/.ready: LINE = onedl,libraries
 %/.ready: pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --upgrade pip
@@ -28,13 +30,18 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/python tools/demo.py
 
 # A process per core, one thread in each: two would wait for each other.
-test test-openmmlab: export OMP_NUM_THREADS = 1
+test test-openmmlab test-libraries: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
 	$(VENV_OPENMMLAB)/bin/python -m pytest $(PYTEST_ARGS)
+
+# Weights of timm and transformers compute here what they compute there. With
+# HALVIT_MM_REAL_VIT=FILE, of a Dinov2Model's weights, that file as well.
+test-libraries: $(VENV_LIBRARIES)/.ready
+	$(VENV_LIBRARIES)/bin/python -m pytest tests/checkpoint/test_libraries.py
 
 # Long proofs; their results are kept in docs/soak.
 soak: $(VENV)/.ready
@@ -55,4 +62,4 @@ format: $(VENV)/.ready
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV_OPENMMLAB) work_dirs data/shapes
+	rm -rf $(VENV) $(VENV_OPENMMLAB) $(VENV_LIBRARIES) work_dirs data/shapes

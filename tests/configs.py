@@ -21,7 +21,11 @@ NAMES.remove(COMPRESSED)
 #: Without masks, test_boxes_only.py compares them with those that have them.
 BOX_DETECTORS = [name for name in NAMES if name.startswith('fasterrcnn_')]
 #: From weights of other projects, test_recipes.py has their recipe.
-FOREIGN = [n for n in NAMES if n.endswith(('_dinov2', '_mae'))]
+FOREIGN = [
+    name
+    for name in NAMES
+    if name.startswith('maskrcnn_') and name.endswith(('_dinov2', '_mae'))
+]
 DETECTORS = BOX_DETECTORS + [n for n in NAMES if n.startswith('maskrcnn_')]
 PRETRAINING = [name for name in NAMES if name.startswith('pretrain/')]
 TRANSFER = [name for name in NAMES if name.startswith('transfer/')]

@@ -52,7 +52,7 @@ RULES = {
     'compat': Rule(
         others=('torch', 'torchvision', 'numpy'),
         # so that the doctor works without any host
-        lazily=('mmengine', 'mmcv'),
+        lazily=('mmengine', 'mmcv', 'mmpretrain.utils'),
     ),
     'registry': Rule(ours=('compat',), others=('mmengine.registry',)),
     'ops': Rule(others=('torch',)),

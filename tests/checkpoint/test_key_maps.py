@@ -158,7 +158,8 @@ def test_the_converter(timm, tmp_path):
     back = tmp_path / 'timm2.pth'
     path = tmp_path / 'timm.pth'
     torch.save(timm.state_dict(), path)
-    tool('model_converters/convert_keys', path, there, '--from', 'timm')
+    out = tool('model_converters/convert_keys', path, there)
+    assert f'{path}: the names of timm' in out.stdout
     Ours().load_state_dict(load_file(there))
     tool('model_converters/convert_keys', there, back, '--to', 'timm')
     found = torch.load(back, weights_only=True)['state_dict']

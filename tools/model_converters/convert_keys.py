@@ -1,10 +1,11 @@
 """Rename the weights of another project's ViT for ours, or back.
 
-convert_keys.py deit_base.pth vit_b.safetensors --from timm
+convert_keys.py deit_base.pth vit_b.safetensors
 convert_keys.py vit_b.safetensors deit_base.safetensors --to timm
 
-mmpretrain's names are ours: "mmpretrain" only checks that a file has those of
-a ViT classifier and no others.
+Without --from, the project is told from the names. mmpretrain's names are
+ours: "mmpretrain" only checks that a file has those of a ViT classifier and no
+others.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from halvit_mm.checkpoint import (
     KEY_MAPS,
+    find_origin,
     from_ours,
     read_weights,
     save_weights,
@@ -27,7 +29,7 @@ def parse_args():
     )
     parser.add_argument('source', help='checkpoint, .pth or .safetensors')
     parser.add_argument('target', help='.safetensors or .pth file to write')
-    group = parser.add_mutually_exclusive_group(required=True)
+    group = parser.add_mutually_exclusive_group()
     group.add_argument('--from', dest='origin', choices=KEY_MAPS)
     group.add_argument('--to', choices=KEY_MAPS)
     return parser.parse_args()
@@ -37,10 +39,17 @@ def main():
     args = parse_args()
     try:
         state, header, classes = read_weights(args.source)
-        if args.origin:
-            state = to_ours(state, args.origin)
-        else:
+        if args.to:
             state = from_ours(state, args.to)
+        else:
+            origin = args.origin or find_origin(state)
+            if origin is None:
+                raise ValueError(
+                    f'{args.source}: these are not the names of a ViT of '
+                    f'{", ".join(KEY_MAPS)}: {list(state)[:3]}'
+                )
+            print(f'{args.source}: the names of {origin}')
+            state = to_ours(state, origin)
         palette = (header or {}).get('palette')
         save_weights(
             Path(args.target), state, classes=classes, palette=palette
