@@ -13,7 +13,7 @@ from mmengine.hooks import EMAHook, Hook
 from ..checkpoint import atomic_write, find_checkpoint, not_finite
 from ..registry import HOOKS
 from .checkpoint_hook import AtomicRunner, unwrap
-from .processes import ignore_ends_of_workers
+from .processes import ignore_ends_of_workers, prepare_workers
 
 #: Exit status of a training that was told to end and has saved its state:
 #: "temporary failure, try again".
@@ -44,7 +44,10 @@ class StepCheckpointHook(Hook):
         self._before: Dict[int, Any] = {}  # what listened to the signals
 
     def before_train(self, runner: Any) -> None:
-        """Listen to the signals from now on."""
+        """Listen to the signals from now on; workers shall not."""
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                prepare_workers(loop.dataloader)
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._note)

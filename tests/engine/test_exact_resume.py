@@ -80,6 +80,7 @@ def train(
     batch_size=2,
     steps=STEPS,
     validate=False,
+    val_workers=0,
     hooks=(),
 ):
     loader = dict(
@@ -111,7 +112,8 @@ def train(
                 dataset=dict(type=Noisy),
                 sampler=dict(type='DefaultSampler', shuffle=False),
                 batch_size=4,
-                num_workers=0,
+                num_workers=val_workers,
+                persistent_workers=val_workers > 0,
                 collate_fn=dict(type='default_collate'),
             ),
             val_cfg=dict(),
@@ -133,6 +135,11 @@ def train(
         runner.train()
     except KeyboardInterrupt:
         pass
+    finally:
+        for loop in (runner.train_loop, runner.val_loop):
+            iterator = getattr(loop and loop.dataloader, '_iterator', None)
+            if iterator:  # left to the garbage collector it takes 5 s
+                iterator._shutdown_workers()
     return runner, watch.losses
 
 
@@ -213,14 +220,22 @@ def test_a_signal_between_and_within_epochs(tmp_path, moment):
 
         def before_val_epoch(self, runner):
             if moment == 'val' and runner.epoch == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+                # as a terminal does, to all of a group
+                workers = runner.val_loop.dataloader._iterator._workers
+                for process in [os.getpid(), workers[0].pid]:
+                    if os.getpgid(process) == os.getpgid(0):
+                        os.kill(process, signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     whole, losses = train(tmp_path / 'whole', validate=True)
-    hooks = [Ask(), StepCheckpointHook()]
     folder = tmp_path / 'parts'
     with pytest.raises(SystemExit) as info:
-        train(folder, validate=True, hooks=hooks)
+        train(
+            folder,
+            validate=True,
+            val_workers=1,
+            hooks=[Ask(), StepCheckpointHook()],
+        )
     signal.signal(signal.SIGTERM, before)
     assert info.value.code == 75
     (saved,) = folder.glob('step_*.pth')
