@@ -18,7 +18,7 @@ from .graphed import GraphedForward
 from .optim_wrapper import BFloat16OptimWrapper
 from .peak_to_final import PeakToFinalHook
 from .preemption import PREEMPTED_STATUS, StepCheckpointHook
-from .processes import die_with_parent, ignore_ends_of_workers
+from .processes import die_with_parent
 from .resumed_schedule import ResumedScheduleHook
 from .rigl_hook import RigLHook
 
@@ -41,6 +41,5 @@ __all__ = [
     'StepCheckpointHook',
     'check_space',
     'die_with_parent',
-    'ignore_ends_of_workers',
     'make_exact',
 ]

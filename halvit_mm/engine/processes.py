@@ -39,15 +39,6 @@ def _prepare_worker(then: Optional[Callable], number: int) -> None:
     if then is not None:
         then(number)
     os.setpgid(0, 0)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
-
-
-def ignore_ends_of_workers() -> None:
-    """Let this process exit while it has workers of data loaders.
-
-    Python ends them then, and PyTorch would take that for a failure.
-    """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from halvit_mm.engine import (
     StepCheckpointHook,
     make_exact,
 )
+from halvit_mm.engine.preemption import SIGNALS
 
 from .tiny_run import Line, points
 
@@ -253,6 +255,24 @@ def test_a_signal_between_and_within_epochs(tmp_path, moment):
     assert all(torch.equal(here[k], there[k]) for k in here)
     assert not list(folder.glob('step_*.pth'))
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_has_just_begun(number):
+    """It has the handlers of its parent, which waits for its end."""
+    hook = StepCheckpointHook()
+    before = {n: signal.getsignal(n) for n in SIGNALS}
+    hook.before_train(SimpleNamespace(train_loop=None, val_loop=None))
+    worker = os.fork()
+    if not worker:
+        time.sleep(0.5)
+        os._exit(7)
+    time.sleep(0.1)
+    os.kill(worker, number)
+    status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    for n, handler in before.items():
+        signal.signal(n, handler)
+    assert status == (0 if number == signal.SIGTERM else 7)
 
 
 @pytest.mark.parametrize('spoilt', [False, True])
