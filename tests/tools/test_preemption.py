@@ -1,13 +1,16 @@
 """A training that is told to end saves its state and goes on exactly."""
 
 import os
+import shutil
 import signal
 import sys
+from pathlib import Path
 
+import mmdet
 import pytest
 import torch
 
-from .conftest import CLASSIFIER, free_port, tool
+from .conftest import CLASSIFIER, DETECTOR, free_port, run, tool
 from .trainings import equal, options_of, start, wait_until_gone, weights
 
 LAUNCHER = ('bash', 'tools/dist_train.sh', CLASSIFIER, 2)
@@ -56,3 +59,17 @@ def test_a_killed_launcher_leaves_no_process(shapes, tmp_path, monkeypatch):
     process.kill()
     process.communicate()
     wait_until_gone(tmp_path, 10)
+
+
+def test_the_tool_of_mmdet_resumes_our_run(detected, tmp_path):
+    """From the run's folder, which may have been moved."""
+    script = Path(mmdet.__file__).parent / '.mim/tools/train.py'
+    folder = shutil.copytree(detected, tmp_path / 'moved')
+    result = run(
+        *(sys.executable, script, Path(DETECTOR).name, '--work-dir', '.'),
+        *('--resume', '--cfg-options', 'train_cfg.max_epochs=2'),
+        cwd=folder,
+    )
+    assert 'resumed epoch: 1, iter: 5' in result.stdout
+    assert weights(folder / 'epoch_2.pth')
+    assert (folder / 'last_checkpoint').read_text() == 'epoch_2.pth'
