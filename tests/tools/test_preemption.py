@@ -10,7 +10,7 @@ import mmdet
 import pytest
 import torch
 
-from .conftest import CLASSIFIER, DETECTOR, free_port, run, tool
+from .conftest import CLASSIFIER, free_port, run, tool
 from .trainings import equal, options_of, start, wait_until_gone, weights
 
 LAUNCHER = ('bash', 'tools/dist_train.sh', CLASSIFIER, 2)
@@ -61,15 +61,15 @@ def test_a_killed_launcher_leaves_no_process(shapes, tmp_path, monkeypatch):
     wait_until_gone(tmp_path, 10)
 
 
-def test_the_tool_of_mmdet_resumes_our_run(detected, tmp_path):
+def test_the_tool_of_mmdet_resumes_our_run(pretrained, tmp_path):
     """From the run's folder, which may have been moved."""
     script = Path(mmdet.__file__).parent / '.mim/tools/train.py'
-    folder = shutil.copytree(detected, tmp_path / 'moved')
+    folder = shutil.copytree(pretrained, tmp_path / 'moved')
     result = run(
-        *(sys.executable, script, Path(DETECTOR).name, '--work-dir', '.'),
+        *(sys.executable, script, Path(CLASSIFIER).name, '--work-dir', '.'),
         *('--resume', '--cfg-options', 'train_cfg.max_epochs=2'),
         cwd=folder,
     )
-    assert 'resumed epoch: 1, iter: 5' in result.stdout
+    assert 'resumed epoch: 1, iter: 3' in result.stdout
     assert weights(folder / 'epoch_2.pth')
     assert (folder / 'last_checkpoint').read_text() == 'epoch_2.pth'
