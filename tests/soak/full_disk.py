@@ -43,7 +43,7 @@ def one_disk(disk: Path, options: list, taken: int) -> dict:
     result = dict(
         taken=taken,
         status=full.returncode,
-        error=full.stdout.splitlines()[-1],
+        error=full.stdout.splitlines()[-1].replace(f'{disk}/', ''),
         one_sentence='cannot be written (' in full.stdout.splitlines()[-1]
         and 'Traceback' not in full.stdout,
         files=left,
