@@ -63,20 +63,22 @@ def start(folder: Path, moment: int = 0) -> subprocess.Popen:
     )
 
 
-def wait_for_first(folder: Path, process: subprocess.Popen) -> float:
-    """Wait for the first checkpoint; returns the time when it is there."""
-    while process.poll() is None and not any(folder.glob('*.pth')):
-        time.sleep(0.01)
-    return time.perf_counter()
+def wait_for_epoch(folder: Path, process: subprocess.Popen, epoch: int):
+    """Wait for the checkpoint of an epoch, or a later one."""
+    names = {f'epoch_{i}.pth' for i in range(epoch, EPOCHS + 1)}
+    while process.poll() is None:
+        if names & {path.name for path in folder.glob('epoch_*.pth')}:
+            return
+        time.sleep(0.005)
 
 
-def one_kill(folder: Path, aimed: bool, rng: random.Random, length: float):
+def one_kill(folder: Path, aimed: bool, rng: random.Random):
     """Kill a training once; returns what was found and how it ended."""
     moment = rng.randint(1, 900) if aimed else 0
     process = start(folder, moment)
     if not aimed:
-        wait_for_first(folder, process)
-        time.sleep(rng.uniform(0, 0.8) * length)
+        wait_for_epoch(folder, process, rng.randint(1, EPOCHS * 9 // 10))
+        time.sleep(rng.uniform(0, 0.1))  # some steps and savings
         process.kill()
     process.communicate()
     killed = process.returncode == -signal.SIGKILL
@@ -106,14 +108,11 @@ def main():
     rng, results = random.Random(0), []
     with tempfile.TemporaryDirectory() as folder:
         last = f'epoch_{EPOCHS}.pth'
-        undisturbed = start(Path(folder, 'whole'))
-        begin = wait_for_first(Path(folder, 'whole'), undisturbed)
-        assert undisturbed.wait() == 0
-        length = time.perf_counter() - begin
+        assert start(Path(folder, 'whole')).wait() == 0
         whole = weights(Path(folder, 'whole', last))
         for number in range(KILLS):
             run = Path(folder, str(number))
-            result = one_kill(run, number < AIMED, rng, length)
+            result = one_kill(run, number < AIMED, rng)
             same = result['finished'] and equal(weights(run / last), whole)
             results.append(dict(result, same_weights=same))
             print(results[-1], flush=True)
