@@ -13,7 +13,6 @@ from halvit_mm.engine import (
     BROKEN_STATUS,
     BrokenNumbersError,
     die_with_parent,
-    ignore_ends_of_workers,
 )
 
 
@@ -54,7 +53,6 @@ def main():
             train(cfg)
     except BrokenNumbersError as error:
         print(error, file=sys.stderr)
-        ignore_ends_of_workers()
         sys.exit(BROKEN_STATUS)
 
 

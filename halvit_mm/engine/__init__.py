@@ -20,7 +20,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim_wrapper import BFloat16OptimWrapper
 from .peak_to_final import PeakToFinalHook
 from .preemption import PREEMPTED_STATUS, StepCheckpointHook
-from .processes import die_with_parent, ignore_ends_of_workers
+from .processes import die_with_parent
 from .resumed_schedule import ResumedScheduleHook
 from .rigl_hook import RigLHook
 
@@ -45,7 +45,6 @@ __all__ = [
     'StepCheckpointHook',
     'check_space',
     'die_with_parent',
-    'ignore_ends_of_workers',
     'make_exact',
     'varying_share',
 ]
