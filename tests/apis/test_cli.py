@@ -34,6 +34,7 @@ NO_FILE = {
 }
 #: They read no file that a user names.
 WITHOUT_INPUT = {
+    'dist_launch',
     'demo',
     'analysis_tools/coco_startup',
     'dataset_converters/draw_shapes',
