@@ -24,7 +24,8 @@ class FeatureCollapseHook(Hook):
     image, and stays there.
 
     Measured is the share of the features' energy that varies over positions
-    and images of a batch, compared with that of the first steps.
+    and images of a batch (``varying_share`` in the log), compared with that of
+    the first steps.
 
     Args:
         interval: Steps between two measurements.
@@ -64,6 +65,7 @@ class FeatureCollapseHook(Hook):
             return
         share, self._share = self._share.item(), None
         hub = runner.message_hub  # which checkpoints keep
+        hub.update_scalar(f'train/{_INFO}', share)
         start = hub.get_info(_INFO, share)
         if runner.iter < 3 or _INFO not in hub.runtime_info:
             hub.update_info(_INFO, max(start, share))
