@@ -14,7 +14,7 @@ from .exact_resume import (
     SeedHook,
     make_exact,
 )
-from .feature_collapse import FeatureCollapseHook, varying_share
+from .feature_collapse import FeatureCollapseHook
 from .graphed import GraphedForward
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim_wrapper import BFloat16OptimWrapper
@@ -46,5 +46,4 @@ __all__ = [
     'check_space',
     'die_with_parent',
     'make_exact',
-    'varying_share',
 ]
