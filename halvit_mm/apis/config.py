@@ -1,7 +1,7 @@
 """Loading of configs, with the options of the command line."""
 
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -74,9 +74,9 @@ def load_config(
     classes = options.get('classes', cfg.get('classes'))
     if classes == 'auto' and read_data:
         names = read_classes(checkpoint) if checkpoint else None
-        _set_classes(cfg, names or _class_names(cfg))
+        set_classes(cfg, names or _class_names(cfg))
     elif classes != 'auto' and options.get('classes'):
-        _set_classes(cfg, [str(name) for name in classes])
+        set_classes(cfg, [str(name) for name in classes])
     cfg.work_dir = (
         work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     )
@@ -167,7 +167,8 @@ def _class_names(cfg: Config) -> List[str]:
     return list(read_coco(path, str(folder)).class_counts())
 
 
-def _set_classes(cfg: Config, names: List[str]) -> None:
+def set_classes(cfg: Config, names: Sequence[str]) -> None:
+    """Give every data set these classes, and every head their number."""
     for dataset in _datasets(cfg):
         dataset['metainfo'] = dict(classes=tuple(names))
     _set_num_classes(cfg.model, len(names))
