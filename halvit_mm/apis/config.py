@@ -6,6 +6,7 @@ from typing import Iterator, List, Optional, Sequence
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.utils import import_modules_from_strings
 
 from ..checkpoint import find_checkpoint, read_classes, read_meta
@@ -172,6 +173,18 @@ def set_classes(cfg: Config, names: Sequence[str]) -> None:
     for dataset in _datasets(cfg):
         dataset['metainfo'] = dict(classes=tuple(names))
     _set_num_classes(cfg.model, len(names))
+
+
+def test_metainfo(cfg: Config) -> dict:
+    """What the test set knows of its classes: ``classes``, ``palette``."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    kind = DATASETS.get(dataset.get('type') or '')
+    found = dict(getattr(kind, 'METAINFO', {}))
+    found.update(dataset.get('metainfo') or {})
+    if isinstance(found.get('classes'), str):  # ('cat') is no tuple
+        found['classes'] = (found['classes'],)
+    return found
 
 
 def _set_num_classes(node, num_classes: int) -> None:

@@ -3,10 +3,13 @@
 from types import ModuleType
 from typing import Optional, Sequence
 
+import cv2
 import numpy as np
 
 INSTALL = "pip install 'supervision>=0.31,<0.32'"
-_MIN_TEXT_SCALE = 0.35  # below it letters run into each other
+_MIN_SIDE = 480  # pixels
+# OpenCV's 1 is 22 pixels high; below 0.35 letters run into each other.
+_SIDE_PER_TEXT_SCALE, _MIN_TEXT_SCALE = 1500, 0.35
 
 
 def load_supervision() -> ModuleType:
@@ -67,27 +70,33 @@ class Painter:
             masks: (N, H, W), bool, or None.
 
         Returns:
-            The picture, of the same size.
+            The picture; images of less than 480 pixels are enlarged by a
+            whole factor, for names to be legible.
         """
-        sv, size = self.sv, image.shape[1::-1]
-        found = sv.Detections(boxes, masks, scores, labels.astype(int))
+        sv, factor = self.sv, -(-_MIN_SIDE // min(image.shape[:2]))
+        picture = image.copy()
+        if masks is not None:
+            found = sv.Detections(boxes, masks, scores, labels.astype(int))
+            picture = sv.MaskAnnotator(self.colours).annotate(picture, found)
+        if factor > 1:
+            picture = cv2.resize(picture, None, fx=factor, fy=factor)
+        size = picture.shape[1::-1]
+        found = sv.Detections(boxes * factor, None, scores, labels.astype(int))
         thickness = sv.calculate_optimal_line_thickness(size)
-        scale = max(sv.calculate_optimal_text_scale(size), _MIN_TEXT_SCALE)
+        picture = sv.BoxAnnotator(self.colours, thickness).annotate(
+            picture, found
+        )
+        scale = max(min(size) / _SIDE_PER_TEXT_SCALE, _MIN_TEXT_SCALE)
         texts = [
             f'{self.classes[label]} {score:.2f}'
             for label, score in zip(labels, scores)
         ]
-        picture = image.copy()
-        if masks is not None:
-            picture = sv.MaskAnnotator(self.colours).annotate(picture, found)
-        picture = sv.BoxAnnotator(self.colours, thickness).annotate(
-            picture, found
-        )
         return sv.LabelAnnotator(
             self.colours,
             text_color=self.text_colours,
             text_scale=scale,
             text_padding=max(1, round(6 * scale)),
+            smart_position=True,  # inside the picture, and apart
         ).annotate(picture, found, texts)
 
 

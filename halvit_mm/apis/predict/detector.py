@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmdet.models import BaseDetector
-from mmdet.registry import DATASETS
 from mmdet.registry import MODELS as DETECTORS
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
@@ -24,7 +23,7 @@ from ...datasets.palettes import palette_for
 
 # registered here, for the header of a file has no custom_imports
 from ...models import heads  # noqa: F401
-from ..config import load_config, set_classes
+from ..config import load_config, set_classes, test_metainfo
 from ..model_info import build_model
 
 #: Of a file that does not say how its model was tested: as on COCO.
@@ -95,7 +94,7 @@ def load_detector(
             config, read_data=not classes, checkpoint=str(weights)
         )
         _require_detector(cfg, config)
-        known = _dataset_meta(cfg)
+        known = test_metainfo(cfg)
         if classes and known.get('classes'):
             _say_difference(classes, known['classes'], str(weights), config)
         meta = meta or known
@@ -161,8 +160,12 @@ def _config_of(header: dict, weights: Path) -> Config:
     if header['format'] == 'fips':
         model['backbone'] = dict(model['backbone'], checkpoint=str(weights))
     cfg = dict(model=model, default_scope='mmdet')
-    pipeline = header.get('test_pipeline')
-    if pipeline:
+    if steps := header.get('test_pipeline'):
+        # JSON has no tuples, and the host's transforms take no lists.
+        pipeline = [
+            {k: tuple(v) if isinstance(v, list) else v for k, v in s.items()}
+            for s in steps
+        ]
         cfg['test_dataloader'] = dict(dataset=dict(pipeline=pipeline))
     return Config(cfg)
 
@@ -177,19 +180,6 @@ def _config_beside(weights: Path) -> str:
         )
     print_log(f'the config is {found[0]}', logger='current')
     return str(found[0])
-
-
-def _dataset_meta(cfg: Config) -> dict:
-    """What the config's test set knows of its classes."""
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    kind = DATASETS.get(dataset.get('type') or '')
-    found = {
-        **getattr(kind, 'METAINFO', {}),
-        **(dataset.get('metainfo') or {}),
-    }
-    if isinstance(found.get('classes'), str):
-        found['classes'] = (found['classes'],)
-    return found
 
 
 def _say_difference(theirs, ours, weights: str, config: str) -> None:
