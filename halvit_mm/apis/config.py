@@ -180,8 +180,10 @@ def test_metainfo(cfg: Config) -> dict:
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     kind = DATASETS.get(dataset.get('type') or '')
-    found = dict(getattr(kind, 'METAINFO', {}))
-    found.update(dataset.get('metainfo') or {})
+    found = dataset.get('metainfo') or {}
+    if 'classes' not in found:
+        found = {**getattr(kind, 'METAINFO', {}), **found}
+    found = dict(found)
     if isinstance(found.get('classes'), str):  # ('cat') is no tuple
         found['classes'] = (found['classes'],)
     return found
