@@ -10,6 +10,7 @@ be read or written; all else is done.
 """
 
 import argparse
+import contextlib
 import sys
 
 from rich.console import Console
@@ -56,6 +57,15 @@ def parse_args():
     return parser.parse_args()
 
 
+@contextlib.contextmanager
+def interruptions_in_short(out):
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f'interrupted: what was done is in {out}', file=sys.stderr)
+        sys.exit(130)  # as shells do
+
+
 @errors_in_short()
 def main():
     args = parse_args()
@@ -68,7 +78,7 @@ def main():
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-    with bar:
+    with bar, interruptions_in_short(args.out):
         task = bar.add_task('predict', total=None)
         summary = predictor.save(
             args.source,

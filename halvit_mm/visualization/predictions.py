@@ -4,12 +4,13 @@ from types import ModuleType
 from typing import Optional, Sequence
 
 import cv2
+import matplotlib
 import numpy as np
 
 INSTALL = "pip install 'supervision>=0.31,<0.32'"
-_MIN_SIDE = 480  # pixels
-# OpenCV's 1 is 22 pixels high; below 0.35 letters run into each other.
-_SIDE_PER_TEXT_SCALE, _MIN_TEXT_SCALE = 1500, 0.35
+_MIN_SIDE, _MIN_TEXT = 480, 11  # of a picture and its text, in pixels
+# OpenCV's own has ASCII only.
+_FONT = f'{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf'
 
 
 def load_supervision() -> ModuleType:
@@ -86,16 +87,17 @@ class Painter:
         picture = sv.BoxAnnotator(self.colours, thickness).annotate(
             picture, found
         )
-        scale = max(min(size) / _SIDE_PER_TEXT_SCALE, _MIN_TEXT_SCALE)
         texts = [
             f'{self.classes[label]} {score:.2f}'
             for label, score in zip(labels, scores)
         ]
-        return sv.LabelAnnotator(
+        height = max(min(size) // 45, _MIN_TEXT)
+        return sv.RichLabelAnnotator(
             self.colours,
             text_color=self.text_colours,
-            text_scale=scale,
-            text_padding=max(1, round(6 * scale)),
+            font_path=_FONT,
+            font_size=height,
+            text_padding=height // 5,
             smart_position=True,  # inside the picture, and apart
         ).annotate(picture, found, texts)
 

@@ -166,6 +166,8 @@ def test_scores(predictor, photo):
     least = float(np.sort(everything.scores)[2])
     (found,) = predictor(str(photo), score=least)
     assert (found.scores >= least).all() and len(found.scores) == 3
+    with pytest.raises(ValueError, match='score=50: 0 to 1'):
+        next(predictor(str(photo), score=50))
 
 
 def test_nothing_is_kept(predictor, tmp_path):

@@ -1,9 +1,13 @@
 """tools/predict.py as a user calls it."""
 
 import json
+import sys
 
 import pytest
 
+from halvit_mm.apis import Predictor
+
+from ..apis.test_cli import end_of
 from ..tiny_detector import make_run, write_image
 from .conftest import assert_picture, tool
 
@@ -70,3 +74,21 @@ def test_an_empty_folder(run, tmp_path):
     last = result.stdout.splitlines()[-1]
     assert last.startswith(f'{tmp_path}/empty: there is no image and no video')
     assert not (tmp_path / 'out').exists()
+
+
+def test_without_supervision(run, monkeypatch):
+    """One sentence, before anything takes time."""
+    monkeypatch.setitem(sys.modules, 'supervision', None)
+    code = end_of('predict', [run, 'no.jpg'], monkeypatch)
+    assert "supervision>=0.31,<0.32'" in code and '\n' not in code
+
+
+def test_an_interruption(run, tmp_path, monkeypatch, capsys):
+    def save(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, 'save', save)
+    args = [run, 'x.jpg', '--out', tmp_path]
+    assert end_of('predict', args, monkeypatch) == 130
+    said = capsys.readouterr().err
+    assert f'interrupted: what was done is in {tmp_path}' in said

@@ -73,8 +73,11 @@ class Predictor:
             The detections of each image that can be read.
 
         Raises:
-            FileNotFoundError, ValueError: As for :class:`.Source`.
+            FileNotFoundError, ValueError: As for :class:`.Source`; a score
+                that is not 0 to 1.
         """
+        if not 0 <= score <= 1:
+            raise ValueError(f'score={score}: 0 to 1')
         source = source if isinstance(source, Source) else Source(source)
         for frame in source:
             try:

@@ -1,5 +1,6 @@
 """Predictions as pictures, videos and JSON, written as they come."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import IO, Dict, List, Optional
@@ -41,14 +42,17 @@ class Writer:
         self.out, self.painter = Path(out), painter
         self.images = self.objects = 0
         self._results = self._listed = self._video = None
+        self._files = contextlib.ExitStack()
         self._source = ''  # of the video
         self._category_ids = _category_ids(painter.classes, categories)
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             if with_json:
                 self._results = JSONList(self.out / 'results.json', '[', ']')
+                self._files.callback(self._results.close)
             if with_json and categories is None:
                 self._listed = self._image_list()
+                self._files.callback(self._listed.close)
         except OSError as error:
             raise OSError(
                 f'{out} cannot be written to ({error.strerror}): name another '
@@ -60,9 +64,7 @@ class Writer:
 
     def __exit__(self, *args) -> None:
         """Write the ends of all files, also after an error."""
-        for file in (self._video, self._results, self._listed):
-            if file is not None:
-                file.close()
+        self._files.close()
 
     def write(self, prediction: Prediction) -> None:
         """Write a prediction.
@@ -129,6 +131,7 @@ class Writer:
             path = self._target(prediction, {'.mp4'}, '.mp4')
             self._source = frame.path
             self._video = VideoWriter(path, frame.video.fps, picture.shape[:2])
+            self._files.callback(self._video.close)  # twice is no harm
         self._video.write(picture)
 
     def _image_list(self) -> 'JSONList':
