@@ -46,6 +46,7 @@ test-libraries: $(VENV_LIBRARIES)/.ready
 # Long proofs; their results are kept in docs/soak.
 soak: $(VENV)/.ready
 	$(VENV)/bin/python -m tests.soak.kills
+	$(VENV)/bin/python -m tests.soak.memory
 
 # On a machine with a GPU and the CUDA toolkit: builds the operators in place.
 test-cuda: $(VENV)/.ready

@@ -89,7 +89,8 @@ def main():
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     print(
-        f'{summary.objects} detections on {summary.images} images: {args.out}'
+        f'{summary.objects} detections with a score of {args.score} or more '
+        f'on {summary.images} images: {args.out}'
     )
     if summary.skipped:
         sys.exit(

@@ -104,7 +104,8 @@ def test_a_header_that_tells_little(run, tmp_path, monkeypatch):
     assert other.classes == ('class 0', 'class 1')
     assert said[0] == f'{path} does not name its 2 classes: they are numbered'
     assert 'does not say how large its images were' in said[1]
-    assert first(other, write_image(tmp_path / 'a.png')).image.shape[0] == 48
+    image = write_image(tmp_path / 'a.png', 8, 400)  # 27 x 1333 pixels
+    assert first(other, image).masks.shape == (5, 8, 400)
 
 
 @pytest.mark.parametrize(
