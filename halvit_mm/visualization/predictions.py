@@ -74,8 +74,9 @@ class Painter:
             The picture; images of less than 480 pixels are enlarged by a
             whole factor, for names to be legible.
         """
-        sv, factor = self.sv, -(-_MIN_SIDE // min(image.shape[:2]))
-        picture = image.copy()
+        sv, picture = self.sv, image.copy()
+        short, long = sorted(image.shape[:2])
+        factor = max(1, min(-(-_MIN_SIDE // short), 4 * _MIN_SIDE // long))
         if masks is not None:
             found = sv.Detections(boxes, masks, scores, labels.astype(int))
             picture = sv.MaskAnnotator(self.colours).annotate(picture, found)

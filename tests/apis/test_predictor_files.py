@@ -168,6 +168,17 @@ def test_a_video_with_a_hole(predictor, tmp_path):
     assert images[-1]['file_name'] == 'z.png'
 
 
+def test_a_video_that_is_cut(predictor, tmp_path):
+    path = write_video(tmp_path / 'cut.avi')
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    summary = predictor.save(str(path), str(tmp_path / 'out'))
+    assert 10 < summary.images < 16
+    sentence = f'cut.avi: {30 - summary.images} of 30 images are left out'
+    assert sentence in summary.skipped[0]
+    assert frames_of(tmp_path / 'out' / 'cut.avi.mp4') == summary.images
+
+
 def test_broken_files_of_a_folder(predictor, tmp_path):
     """They are named, and all others are done."""
     (tmp_path / 'a.jpg').write_bytes(b'\xff\xd8\xff')
@@ -207,6 +218,14 @@ def test_a_pattern(tmp_path):
     assert names == ['a/1.png', 'b/c/2.png']
     with pytest.raises(ValueError, match='images goes with a COCO JSON'):
         Source(str(tmp_path), 'x')
+
+
+def test_a_folder_without_permission(predictor, tmp_path, monkeypatch):
+    """Root may write anywhere."""
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
+    image = write_image(tmp_path / 'a.png')
+    with pytest.raises(OSError, match='written to .Permission denied.: name'):
+        predictor.save(str(image), str(tmp_path / 'out'))
 
 
 def test_outputs_that_are_refused(predictor, tmp_path):

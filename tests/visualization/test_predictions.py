@@ -52,3 +52,4 @@ def test_small_images_are_enlarged():
     assert picture.shape == (600, 540, 3)
     assert (picture[120, 70:290] == [0, 0, 250]).all()
     assert (picture[240, 70:290] == [0, 0, 250]).all()
+    assert draw(*NOTHING, size=(8, 900)).shape == (16, 1800, 3)

@@ -49,12 +49,13 @@ def read_frames(
         The number of an image, from 0, and (H, W, 3), BGR.
     """
     capture = cv2.VideoCapture(video.path)
-    number, lost, in_a_row, size = 0, [], 0, None
+    number = decoded = in_a_row = 0
+    lost, size = [], None
     try:
         while True:
             is_there, image = capture.read()
             if is_there and image.shape == (size or image.shape):
-                size, in_a_row = image.shape, 0
+                size, in_a_row, decoded = image.shape, 0, decoded + 1
                 yield number, image
             elif number >= video.total or in_a_row == _PATIENCE:
                 break
@@ -71,8 +72,9 @@ def read_frames(
             'libx264 OUT.mp4` writes one that is'
         )
     elif lost:
+        missing = max(len(lost), video.total - decoded)
         skip(
-            f'{video.path}: {len(lost)} of {video.total} images are left out, '
+            f'{video.path}: {missing} of {video.total} images are left out, '
             f'which cannot be decoded (numbers from 0: {some_of(lost)})'
         )
 

@@ -1,7 +1,9 @@
 """Predictions as pictures, videos and JSON, written as they come."""
 
 import contextlib
+import errno
 import json
+import os
 from pathlib import Path
 from typing import IO, Dict, List, Optional
 
@@ -47,6 +49,8 @@ class Writer:
         self._category_ids = _category_ids(painter.classes, categories)
         try:
             self.out.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.out, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             if with_json:
                 self._results = JSONList(self.out / 'results.json', '[', ']')
                 self._files.callback(self._results.close)
