@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Sequence
 
 import torch
+from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS, init_default_scope
 from mmengine.utils import import_modules_from_strings
 
 from ..checkpoint import find_checkpoint, read_classes, read_meta
@@ -175,13 +175,12 @@ def set_classes(cfg: Config, names: Sequence[str]) -> None:
     _set_num_classes(cfg.model, len(names))
 
 
-def test_metainfo(cfg: Config) -> dict:
-    """What the test set knows of its classes: ``classes``, ``palette``."""
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+def dataset_metainfo(cfg: Config) -> dict:
+    """What a detector's test set knows of its classes: names and colours."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    kind = DATASETS.get(dataset.get('type') or '')
     found = dataset.get('metainfo') or {}
-    if 'classes' not in found:
+    if 'classes' not in found and 'type' in dataset:
+        kind = DATASETS.get(dataset['type'])
         found = {**getattr(kind, 'METAINFO', {}), **found}
     found = dict(found)
     if isinstance(found.get('classes'), str):  # ('cat') is no tuple

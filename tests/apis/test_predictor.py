@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from halvit_mm.apis import Predictor
+from halvit_mm.apis.config import dataset_metainfo
 from halvit_mm.apis.predict import Source, detector
 from halvit_mm.checkpoint import (
     header_model,
@@ -182,3 +184,15 @@ def test_nothing_is_kept(predictor, tmp_path):
         gone += map(weakref.ref, parts)
         del prediction, parts
     assert len(gone) == 12
+
+
+@pytest.mark.parametrize('kind', ['CocoDataset', 'halvit_mm.CocoDataset'])
+def test_classes_of_a_config(kind):
+    """Its own, and else those of the class of its data set."""
+    dataset = dict(type=kind)
+    cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
+    found = dataset_metainfo(cfg)
+    assert len(found['classes']) == len(found['palette']) == 80
+    assert found['classes'][0] == 'person'
+    cfg.test_dataloader.dataset.metainfo = dict(classes='balloon')
+    assert dataset_metainfo(cfg) == dict(classes=('balloon',))

@@ -23,7 +23,7 @@ from ...compression import (
 from ...compression.parametrization import BASES
 from ...models import CompressedBackbone
 from ...visualization import draw_compression
-from ..config import test_metainfo
+from ..config import dataset_metainfo
 from ..model_info import build_model
 from .backbone import CompressionResult, Plan, compress
 from .data import calibration_batches
@@ -135,7 +135,7 @@ def dataset_meta(cfg: Config, path: Path) -> dict:
         ``test_pipeline`` of a header.
     """
     found = {}
-    if metainfo := test_metainfo(cfg):
+    if metainfo := dataset_metainfo(cfg):
         found['dataset_meta'] = metainfo
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     if pipeline := dataset.get('pipeline'):

@@ -23,7 +23,7 @@ from ...datasets.palettes import palette_for
 
 # registered here, for the header of a file has no custom_imports
 from ...models import heads  # noqa: F401
-from ..config import load_config, set_classes, test_metainfo
+from ..config import dataset_metainfo, load_config, set_classes
 from ..model_info import build_model
 
 #: Of a file that does not say how its model was tested: as on COCO.
@@ -94,7 +94,7 @@ def load_detector(
             config, read_data=not classes, checkpoint=str(weights)
         )
         _require_detector(cfg, config)
-        known = test_metainfo(cfg)
+        known = dataset_metainfo(cfg)
         if classes and known.get('classes'):
             _say_difference(classes, known['classes'], str(weights), config)
         meta = meta or known
