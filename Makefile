@@ -20,7 +20,7 @@ $(VENV_LIBRARIES)/.ready: LINE = onedl,libraries
 %/.ready: pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --upgrade pip
-	$*/bin/python -m pip install --progress-bar off --quiet -c constraints.txt -e '.[$(LINE),coco,dev]'
+	$*/bin/python -m pip install --progress-bar off --quiet -c constraints.txt -e '.[$(LINE),coco,predict,dev]'
 	$*/bin/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
 	$*/bin/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless
 	-$*/bin/python -m halvit_mm.doctor
@@ -50,6 +50,7 @@ soak: $(VENV)/.ready
 	unshare -rm $(VENV)/bin/python -m tests.soak.full_disk
 	$(VENV)/bin/python -m tests.soak.broken_numbers
 	$(VENV)/bin/python -m tests.soak.hooks
+	$(VENV)/bin/python -m tests.soak.memory
 
 # On a machine with a GPU and the CUDA toolkit: builds the operators in place.
 test-cuda: $(VENV)/.ready

@@ -3,5 +3,12 @@
 from .compression import draw_compression
 from .curves import draw_curves
 from .detections import draw_detections
+from .predictions import Painter, load_supervision
 
-__all__ = ['draw_compression', 'draw_curves', 'draw_detections']
+__all__ = [
+    'Painter',
+    'draw_compression',
+    'draw_curves',
+    'draw_detections',
+    'load_supervision',
+]
