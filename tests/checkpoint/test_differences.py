@@ -28,10 +28,6 @@ def load(state, tmp_path, module, **kwargs):
 
 
 OTHERS = {
-    'layer scale': (
-        lambda: state_of(VisionTransformer, layer_scale_init_value=0.5),
-        'layers.0.attn.gamma1.weight',
-    ),
     'norm before the layers': (
         lambda: {
             **state_of(),
