@@ -95,7 +95,7 @@ RULES = {
     ),
     'datasets.coco_check': Rule(others=('numpy', 'PIL', 'pycocotools')),
     'engine': Rule(
-        ours=('registry', 'compression', 'checkpoint', 'ops'),
+        ours=('registry', 'compression', 'checkpoint', 'ops', 'visualization'),
         others=('torch', 'mmengine', 'mmpretrain.engine', 'numpy'),
     ),
     'visualization': Rule(

@@ -52,6 +52,7 @@ def main():
     try:
         with errors_in_short():
             train(cfg)
+        ignore_ends_of_workers()
     except BrokenNumbersError as error:
         print(error, file=sys.stderr)
         ignore_ends_of_workers()

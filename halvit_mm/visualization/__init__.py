@@ -3,5 +3,11 @@
 from .compression import draw_compression
 from .curves import draw_curves
 from .detections import draw_detections
+from .samples import draw_sample
 
-__all__ = ['draw_compression', 'draw_curves', 'draw_detections']
+__all__ = [
+    'draw_compression',
+    'draw_curves',
+    'draw_detections',
+    'draw_sample',
+]
