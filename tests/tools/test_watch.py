@@ -1,5 +1,7 @@
 """What a training shows while it runs."""
 
+from importlib.util import find_spec
+
 from .conftest import ONE_EPOCH, assert_picture, tool
 
 OWN_DATA = 'configs/custom/maskrcnn_vit_s_dinov2.py'  # a frozen backbone
@@ -21,7 +23,10 @@ def test_long_lists_are_in_the_file_only(shapes, tmp_path):
         'default_hooks.logger.interval=1',
         *ONE_EPOCH,
     ]
-    output = tool('train', OWN_DATA, work_dir=tmp_path, options=options).stdout
+    has_tensorboard = find_spec('tensorboard') is not None
+    flags = dict(log='tensorboard') if has_tensorboard else {}
+    flags.update(work_dir=tmp_path, options=options)
+    output = tool('train', OWN_DATA, **flags).stdout
     before, _, after = output.partition('Epoch(train) [1][1/1]')
     assert len(before.splitlines()) <= 30
     (file,) = tmp_path.glob('*/*.log')
@@ -38,5 +43,7 @@ def test_long_lists_are_in_the_file_only(shapes, tmp_path):
         assert text in line
     assert 'Traceback' not in output  # nor of workers, at the end
     assert_picture(tmp_path / 'curves.png')
+    events = list(tmp_path.glob('tensorboard/events.*'))
+    assert len(events) == has_tensorboard
     names = {path.name for path in (tmp_path / 'samples/epoch_1').iterdir()}
     assert names == {f'{number:06d}.jpg' for number in range(1, 5)}
