@@ -115,6 +115,7 @@ RULES = {
             'yaml',
         ),
     ),
+    'host': Rule(),
     'doctor': Rule(ours=('compat', 'ops'), others=('torch',)),
     # the tools never one another; `own`: what lies beside their scripts
     'tools': Rule(

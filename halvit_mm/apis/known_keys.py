@@ -107,6 +107,7 @@ def known_keys(
     kind = option.get('type', node.get('type'))
     takers = [] if len(path) > 1 else _WITHOUT_TYPE.get(path[0], [])
     if kind is not None:
+        scope = {**node, **option}.get('_scope_', scope)
         takers = _registered(kind, path[0], scope)
     elif path == ('train_cfg',):
         by_epoch = {**node, **option}.get('by_epoch', True)
