@@ -20,7 +20,7 @@ $(VENV_LIBRARIES)/.ready: LINE = onedl,libraries
 %/.ready: pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --upgrade pip
-	$*/bin/python -m pip install --progress-bar off --quiet -c constraints.txt -e '.[$(LINE),coco,log,dev]'
+	$*/bin/python -m pip install --progress-bar off --quiet -c constraints.txt -e '.[$(LINE),coco,log,predict,dev]'
 	$*/bin/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
 	$*/bin/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless
 	-$*/bin/python -m halvit_mm.doctor
@@ -30,7 +30,7 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/python tools/demo.py
 
 # A process per core, one thread in each: two would wait for each other.
-test test-openmmlab test-libraries: export OMP_NUM_THREADS = 1
+test test-openmmlab test-libraries soak: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/.ready
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
@@ -46,6 +46,11 @@ test-libraries: $(VENV_LIBRARIES)/.ready
 # Long proofs; their results are kept in docs/soak.
 soak: $(VENV)/.ready
 	$(VENV)/bin/python -m tests.soak.kills
+	$(VENV)/bin/python -m tests.soak.signals
+	unshare -rm $(VENV)/bin/python -m tests.soak.full_disk
+	$(VENV)/bin/python -m tests.soak.broken_numbers
+	$(VENV)/bin/python -m tests.soak.hooks
+	$(VENV)/bin/python -m tests.soak.memory
 
 # On a machine with a GPU and the CUDA toolkit: builds the operators in place.
 test-cuda: $(VENV)/.ready

@@ -1,5 +1,6 @@
 # The same from DINOv2 (Oquab et al., 2023), whose patches of 14 pixels are
-# resampled to 16: the pyramid's strides are powers of two.
+# resampled to 16: the pyramid's strides are powers of two. That MAE's recipe
+# serves it as well is our choice.
 _base_ = './maskrcnn_vit_b_mae.py'
 
 model = dict(

@@ -1,5 +1,6 @@
 # Mask R-CNN on a ViT-B of MAE, by ViTDet's recipe (Li et al., 2022) as far as
-# the host has it. 32 GPUs x 2 images there: with fewer, --auto-scale-lr.
+# the host has it: without relative positions, and with the backbone's last
+# norm. 64 GPUs x 1 image there: with fewer images a step, --auto-scale-lr.
 _base_ = [
     './_base_/models/maskrcnn_plain_vit.py',
     './_base_/datasets/coco_instance.py',
@@ -17,7 +18,7 @@ model = dict(
     backbone=dict(
         type='halvit_mm.PlainViT',
         arch='medium',
-        # Windows of 14 x 14 tokens but for layers 3, 6, 9 and 12, App. A.2.
+        # Windows of 14 x 14 tokens but for layers 3, 6, 9 and 12 (Sec. 3).
         window_size=14,
         window_block_indexes=[0, 1, 3, 4, 6, 7, 9, 10],
         drop_path_rate=0.1,  # App. A.2, ViT-B

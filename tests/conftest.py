@@ -45,6 +45,14 @@ def isolate(monkeypatch):
 
 
 @pytest.fixture(autouse=True, scope='module')
+def isolate_file():
+    """Keep the default scopes that fixtures of a file set inside it."""
+    scopes = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict = scopes
+
+
+@pytest.fixture(autouse=True, scope='module')
 def free_memory():
     """Give the memory of a file's models back to the system.
 

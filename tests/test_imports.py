@@ -99,12 +99,15 @@ RULES = {
         others=('torch', 'mmengine', 'mmpretrain.engine', 'numpy'),
     ),
     'visualization': Rule(
-        others=('cv2', 'matplotlib', 'numpy', 'pycocotools')
+        others=('cv2', 'matplotlib', 'numpy', 'pycocotools'),
+        lazily=('supervision',),  # an extra
     ),
     'apis': Rule(
         ours=_EVERYTHING,
         others=(
             'torch',
+            'cv2',
+            'mmcv.transforms',
             'mmengine',
             'mmdet',
             'mmpretrain',

@@ -13,7 +13,6 @@ from halvit_mm.engine import (
     BROKEN_STATUS,
     BrokenNumbersError,
     die_with_parent,
-    ignore_ends_of_workers,
 )
 
 
@@ -59,10 +58,8 @@ def main():
             if args.log:
                 add_tensorboard(cfg)
             train(cfg)
-        ignore_ends_of_workers()
     except BrokenNumbersError as error:
         print(error, file=sys.stderr)
-        ignore_ends_of_workers()
         sys.exit(BROKEN_STATUS)
 
 

@@ -84,12 +84,6 @@ train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(
     constructor='halvit_mm.LayerDecayOptimWrapperConstructor',
     optimizer=dict(lr=2e-4),
-    paramwise_cfg=dict(
-        layer_decay_rate=0.7,
-        custom_keys={
-            'backbone': dict(lr_mult=0.1),
-            '.pos_embed': dict(lr_mult=0.1),
-        },
-    ),
+    paramwise_cfg=dict(layer_decay_rate=0.7, backbone_lr_mult=0.1),
 )
 auto_scale_lr = dict(base_batch_size=2)

@@ -68,7 +68,7 @@ def errors_in_short() -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         path, sentence = frame.f_code.co_filename, f'{error}'
         if found := _OF_A_WORKER.fullmatch(sentence):

@@ -1,9 +1,10 @@
 """Loading of configs, with the options of the command line."""
 
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Sequence
 
 import torch
+from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.utils import import_modules_from_strings
@@ -74,9 +75,9 @@ def load_config(
     classes = options.get('classes', cfg.get('classes'))
     if classes == 'auto' and read_data:
         names = read_classes(checkpoint) if checkpoint else None
-        _set_classes(cfg, names or _class_names(cfg))
+        set_classes(cfg, names or _class_names(cfg))
     elif classes != 'auto' and options.get('classes'):
-        _set_classes(cfg, [str(name) for name in classes])
+        set_classes(cfg, [str(name) for name in classes])
     cfg.work_dir = (
         work_dir or cfg.get('work_dir') or f'work_dirs/{Path(path).stem}'
     )
@@ -167,10 +168,24 @@ def _class_names(cfg: Config) -> List[str]:
     return list(read_coco(path, str(folder)).class_counts())
 
 
-def _set_classes(cfg: Config, names: List[str]) -> None:
+def set_classes(cfg: Config, names: Sequence[str]) -> None:
+    """Give every data set these classes, and every head their number."""
     for dataset in _datasets(cfg):
         dataset['metainfo'] = dict(classes=tuple(names))
     _set_num_classes(cfg.model, len(names))
+
+
+def dataset_metainfo(cfg: Config) -> dict:
+    """What a detector's test set knows of its classes: names and colours."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    found = dataset.get('metainfo') or {}
+    if 'classes' not in found and 'type' in dataset:
+        kind = DATASETS.get(dataset['type'])
+        found = {**getattr(kind, 'METAINFO', {}), **found}
+    found = dict(found)
+    if isinstance(found.get('classes'), str):  # ('cat') is no tuple
+        found['classes'] = (found['classes'],)
+    return found
 
 
 def _set_num_classes(node, num_classes: int) -> None:

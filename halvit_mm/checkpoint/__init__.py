@@ -6,7 +6,7 @@ from .files import atomic_write, load_content, read_header, save_weights
 from .header import host_meta
 from .key_maps import KEY_MAPS
 from .loading import load_weights
-from .model_types import header_model
+from .model_types import header_model, header_pipeline
 from .origins import find_origin
 from .reading import read_state_dict, read_weights
 from .whole import check_whole, find_checkpoint, not_finite, read_meta
@@ -20,6 +20,7 @@ __all__ = [
     'find_origin',
     'from_ours',
     'header_model',
+    'header_pipeline',
     'host_meta',
     'load_content',
     'load_weights',

@@ -61,22 +61,22 @@ def to_ours(state_dict: StateDict, source: str) -> StateDict:
             scales[entry.name] = tensor
         elif isinstance(entry, Token):
             tokens[entry] = tensor
+        elif entry in found:
+            raise ValueError(f'{name!r} and another name are both {entry}')
         else:
             found[entry] = tensor
     for name, parts in thirds.items():
-        if len(parts) == 3:  # else it is missing, which the loader tells
-            found[name] = torch.cat([parts[i] for i in range(3)])
+        if len(parts) < 3:
+            raise ValueError(f'{name}: one of q, k and v is missing')
+        found[name] = torch.cat([parts[i] for i in range(3)])
     for name, scale in scales.items():
         for key in {f'{name}.weight', f'{name}.bias'} & found.keys():
-            shape = (-1, *[1] * (found[key].ndim - 1))
-            found[key] = found[key] * scale.view(shape)
+            found[key] = _scaled(found[key], scale, key)
     for token, tensor in tokens.items():
         _take_in(token, tensor, found)
+    _add_position(found)
     if dropped:
-        say(
-            f'not of the backbone or its head, dropped ({len(dropped)}): '
-            f'{dropped[:9]}'
-        )
+        say(f'without a counterpart here ({len(dropped)}): {dropped[:9]}')
     return found
 
 
@@ -147,16 +147,40 @@ def _without_marks(state_dict, target: str) -> StateDict:
     return weights
 
 
+def _scaled(tensor: Tensor, scale: Tensor, name: str) -> Tensor:
+    """Multiply rows; what is quantised stays so, for the loader to refuse."""
+    if not tensor.is_floating_point() or tensor.element_size() < 2:
+        return tensor
+    if scale.shape != tensor.shape[:1]:
+        raise ValueError(
+            f'{name}: LayerScale has the shape {tuple(scale.shape)}, but '
+            f'there are {len(tensor)} rows'
+        )
+    shape = (-1, *[1] * (tensor.ndim - 1))
+    return tensor.float() * scale.float().view(shape)
+
+
 def _take_in(token: Token, tensor: Tensor, found: StateDict) -> None:
     """Give a token the position embedding that it has elsewhere, in place."""
     pos = found.get(_POS)
     if pos is not None and token.with_position:
         tensor = tensor + pos[:, 1:2]
         found[_POS] = torch.cat((pos[:, :1], pos[:, 2:]), dim=1)
-    elif pos is not None and math.isqrt(pos.shape[1]) ** 2 == pos.shape[1]:
-        # As many as a square: the cls token has none, either.
-        found[_POS] = torch.cat((torch.zeros_like(pos[:, :1]), pos), dim=1)
     found[token.name] = tensor
+
+
+def _add_position(found: StateDict) -> None:
+    """Give a cls token without position embedding one of 0, in place.
+
+    As timm's DINOv2 with registers and DeiT III have it: there are as many
+    embeddings as tokens of a square.
+    """
+    pos = found.get(_POS)
+    if pos is None or _CLS not in found:
+        return
+    if math.isqrt(pos.shape[1]) ** 2 == pos.shape[1]:
+        say(f'{pos.shape[1]} position embeddings: none is of the cls token')
+        found[_POS] = torch.cat((torch.zeros_like(pos[:, :1]), pos), dim=1)
 
 
 def _give_out(weights: StateDict, table: Table) -> StateDict:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .header import HEADER_KEY, VERSION, Header, host_meta, parse_header
-from .model_types import check_model
+from .model_types import check_model, check_pipeline
 from .untrusted import data_only, named_faults
 
 _SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
@@ -74,6 +74,7 @@ def save_weights(
     palette: Optional[Sequence] = None,
     variant: Optional[str] = None,
     model: Optional[dict] = None,
+    test_pipeline: Optional[list] = None,
     **more,
 ) -> Header:
     """Write weights in the format that the file's name says.
@@ -83,7 +84,8 @@ def save_weights(
             ``.ckpt`` for a file of ``torch.save``.
         tensors: Name -> tensor. A tensor under two names is stored twice,
             for safetensors refuses shared memory.
-        format, classes, palette, model: As :mod:`.header` describes them.
+        format, classes, palette, model, test_pipeline: As :mod:`.header`
+            describes them.
         variant: By default what the buffer ``variant`` of a HaLViT says.
         more: Entries that the format adds to the header, of JSON's types.
 
@@ -110,6 +112,7 @@ def save_weights(
         palette=palette,
         variant=variant or _variant_of(tensors),
         model=model if model is None else check_model(model, path),
+        test_pipeline=test_pipeline and check_pipeline(test_pipeline, path),
         **more,
     )
     text = json.dumps(header)

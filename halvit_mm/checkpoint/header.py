@@ -2,16 +2,17 @@
 
 ``format`` (``'dense'`` or ``'fips'``), ``version``, ``sha256`` of the stored
 tensors, ``classes`` and ``palette`` of the data set, ``variant`` of the weight
-tying and ``model``, the config of the model (see :mod:`.model_types`), whose
-weights are those of the file; unknown entries are None. A format may add
-entries of its own. All of it is plain JSON.
+tying, ``model``, the config of the model (see :mod:`.model_types`), whose
+weights are those of the file, and ``test_pipeline``, what is done with images
+before it; unknown entries are None. A format may add entries of its own. All
+of it is plain JSON.
 """
 
 import json
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
-from .model_types import check_model
+from .model_types import check_model, check_pipeline
 
 Header = Dict[str, Any]
 
@@ -54,6 +55,8 @@ def parse_header(metadata: Dict, path: Path) -> Optional[Header]:
         )
     if header is not None and header.get('model') is not None:
         check_model(header['model'], path)
+    if header is not None and header.get('test_pipeline') is not None:
+        check_pipeline(header['test_pipeline'], path)
     return header
 
 

@@ -121,6 +121,12 @@ KEY_MAPS: Dict[str, Table] = {
         'backbone.dist_token': Token(_REGISTERS, with_position=True),
         **_pairs(('head.layers.head_dist', None)),
     },
+    # mmpretrain's DINOv2 and DeiT III
+    'mmpretrain-dinov2': {
+        **{name: name for name in _OURS},
+        f'{_LAYER}.attn.gamma1.weight': RowScale(f'{_LAYER}.attn.proj'),
+        f'{_LAYER}.ffn.gamma2.weight': RowScale(f'{_LAYER}.ffn.layers.1'),
+    },
     # timm's ViT and DeiT, and the DeiT and DINO repositories
     'timm': {
         **_TIMM,
@@ -195,7 +201,6 @@ NOT_HERE: Dict[Tuple[str, ...], str] = {
     (
         'relative_position',
         'rel_pos',
-        'q_bias',
     ): 'relative positions (BEiT, SAM, ViTDet) are not in this skeleton: '
     'take a ViT with learnt position embeddings',
     (
@@ -208,6 +213,8 @@ NOT_HERE: Dict[Tuple[str, ...], str] = {
     'this skeleton: take a smaller model of the family',
     ('rope', 'up_proj', 'o_proj'): 'rotary positions (DINOv3, EVA-02) are not '
     'in this skeleton: take DINOv2',
+    ('q_bias', 'gamma_1', 'lambda_1'): 'layers as those of BEiT, Data2Vec or '
+    'EVA are not in this skeleton: take a ViT, DeiT, MAE or DINOv2',
     (
         'q_norm',
         'k_norm',

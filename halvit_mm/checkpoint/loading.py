@@ -16,10 +16,12 @@ from .classes import CLASS_LAYERS, describe_classes
 from .conversion import to_ours
 from .coverage import Comparison, check_values, compare, likely_prefixes
 from .log import say
-from .origins import find_origin
+from .origins import find_origin, reasons_for
 from .reading import read_weights
 
 StateDict = Dict[str, Tensor]
+#: Beside names that are ours, these are mmpretrain's, and are translated.
+_TRANSLATED = re.compile(r'(dist_token|gamma[12]\.weight)$')
 
 
 def load_weights(
@@ -92,6 +94,11 @@ def load_weights(
         if differ:
             say(f'layers for each class are not loaded: {differ}')
             ignore = (*ignore, CLASS_LAYERS)
+    found = {
+        name: tensor
+        for name, tensor in found.items()
+        if not any(re.match(pattern, name) for pattern in ignore)
+    }
     found = _under_our_names(module, found, origin, path)
     found = {
         name: tensor
@@ -122,12 +129,21 @@ def load_weights(
             *comparison.lines(),
         ]
         others = likely_prefixes(module.state_dict(), found)
-        if others and '' not in others:
+        reasons = reasons_for(found)
+        lines += reasons
+        if 'ln1.weight' in missing and 'ln2.weight' in comparison.harmless:
+            lines.append(
+                'The last norm of the file is behind the average of a '
+                'classifier: final_norm=False builds the backbone without it.'
+            )
+        elif others and '' not in others:
             lines.append(
                 f'The module is in the file behind {others[:3]}: name one of '
                 f'them with prefix=..., instead of {prefix!r}.'
             )
-        elif changing and not comparison.misfits and comparison.coverage > 0.5:
+        elif reasons or comparison.misfits:
+            pass
+        elif changing and comparison.coverage > 0.5:
             lines.append(
                 'These change what the model computes. If it is meant, name '
                 f'them with ignore=[{changing[0]!r}, ...].'
@@ -146,9 +162,14 @@ def _under_our_names(
     """The weights of another project's ViT under our names."""
     try:
         if origin is None:
-            own = likely_prefixes(module.state_dict(), found)
-            if own and not any(k.endswith('dist_token') for k in found):
+            own = module.state_dict()
+            foreign = any(map(_TRANSLATED.search, found))
+            if any(map(_TRANSLATED.search, own)) or (
+                likely_prefixes(own, found) and not foreign
+            ):
                 return found
+            if foreign and not any(k.startswith('backbone.') for k in found):
+                found = {f'backbone.{k}': v for k, v in found.items()}
             origin = find_origin(found)
             if origin is None:
                 return found

@@ -7,7 +7,7 @@ of what they are made of.
 """
 
 from pathlib import Path
-from typing import Any, Container, Iterator, Optional, Tuple
+from typing import Any, Container, Iterable, Iterator, Optional, Tuple
 
 from .log import say
 
@@ -29,6 +29,13 @@ ALLOWED_TYPES = frozenset(
     CutMix Mixup
     BN GN LN LN2d SyncBN GELU ReLU
     Constant Kaiming Normal TruncNormal Uniform Xavier
+    """.split()
+)
+
+#: Transforms that the test pipeline in a header may name.
+ALLOWED_TRANSFORMS = frozenset(
+    """
+    LoadImageFromFile Resize ResizeEdge Pad CenterCrop PackDetInputs PackInputs
     """.split()
 )
 
@@ -61,7 +68,7 @@ def check_model(
             if not isinstance(value, str) or name not in allowed:
                 raise ValueError(
                     f'{path}: {where} in its header is {value!r}, which is '
-                    'not among the types that a file may name (ALLOWED_TYPES '
+                    'not among the types that a file may name (ALLOWED_... '
                     'in halvit_mm.checkpoint.model_types)'
                 )
         elif not isinstance(value, (str, int, float, bool, type(None))):
@@ -88,6 +95,43 @@ def header_model(model: dict, path: Path) -> Optional[dict]:
         return check_model(_without_files(model), path)
     except ValueError as error:
         say(f'the header has no model: {error}')
+        return None
+
+
+def check_pipeline(pipeline: Any, path: Path) -> list:
+    """Check that a test pipeline is of known transforms only.
+
+    Args:
+        pipeline: The configs of the transforms; they are returned.
+        path: File that holds them, for the error.
+
+    Raises:
+        ValueError: As for :func:`check_model`.
+    """
+    if not isinstance(pipeline, list):
+        raise ValueError(
+            f'{path}: the test pipeline in its header is to be a list, not '
+            f'{pipeline!r:.80}'
+        )
+    return [check_model(step, path, ALLOWED_TRANSFORMS) for step in pipeline]
+
+
+def header_pipeline(pipeline: Iterable[dict], path: Path) -> Optional[list]:
+    """The test pipeline of a config, as a header has it.
+
+    Args:
+        pipeline: The configs of the transforms, of plain dicts and lists.
+        path: File that gets them.
+
+    Returns:
+        The same without what reads annotations; None, which is logged, if
+        there are transforms that are not allowed.
+    """
+    steps = [s for s in pipeline if 'LoadAnnotations' not in s['type']]
+    try:
+        return check_pipeline(steps, path)
+    except ValueError as error:
+        say(f'the header has no test pipeline: {error}')
         return None
 
 

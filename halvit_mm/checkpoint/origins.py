@@ -34,7 +34,7 @@ def find_origin(names: Iterable[str]) -> Optional[str]:
     matches = {k: match_names(names, table) for k, table in KEY_MAPS.items()}
     origin = max(matches, key=lambda k: len(matches[k].entries))
     match = matches[origin]
-    foreign = origin != 'mmpretrain' or not match.unknown
+    foreign = not origin.startswith('mmpretrain') or not match.unknown
     if 2 * len(match.entries) < len(names) or not foreign:
         return None
     refuse_names(match.unknown, f'the table of {origin}, the closest one')
@@ -88,12 +88,19 @@ def name_pattern(name: str) -> Tuple[str, str]:
 def refuse_names(unknown: List[str], where: str) -> None:
     """Raise a ValueError that names them, and why, if there are any."""
     if unknown:
-        reasons = [
-            f'; {reason}'
-            for parts, reason in NOT_HERE.items()
-            if any(part in key for part in parts for key in unknown)
+        reasons = reasons_for(unknown) or [
+            f'if they are not needed, ignore=[{unknown[0]!r}, ...]'
         ]
         raise ValueError(
-            f'{len(unknown)} names are not in {where}: {unknown[:3]}'
-            f'{"".join(reasons)}'
+            f'{len(unknown)} names are not in {where}: {unknown[:3]}; '
+            + '; '.join(reasons)
         )
+
+
+def reasons_for(names: Iterable[str]) -> List[str]:
+    """Say why names are in no table, as far as is known."""
+    return [
+        reason
+        for parts, reason in NOT_HERE.items()
+        if any(part in name for part in parts for name in names)
+    ]

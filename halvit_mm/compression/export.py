@@ -50,7 +50,7 @@ def save_compressed(
         path: A ``.safetensors`` file; it is replaced only when the new one is
             complete.
         meta: As a checkpoint has it; the names and colours of the classes in
-            its ``dataset_meta`` are kept.
+            its ``dataset_meta`` are kept, and a ``test_pipeline``.
         model_cfg: The ``model`` of the header.
 
     Returns:
@@ -59,7 +59,8 @@ def save_compressed(
     Raises:
         OSError: If it cannot be written.
     """
-    dataset = (meta or {}).get('dataset_meta') or {}
+    meta = meta or {}
+    dataset = meta.get('dataset_meta') or {}
     shapes = {
         f'{f.name}{_FACTOR}': list(f.weight.mask.shape) for f in factors(model)
     }
@@ -70,6 +71,7 @@ def save_compressed(
         classes=dataset.get('classes'),
         palette=dataset.get('palette'),
         model=model_cfg,
+        test_pipeline=meta.get('test_pipeline'),
         structures=structures,
         shapes=shapes,
     )

@@ -14,7 +14,7 @@ from .exact_resume import (
     SeedHook,
     make_exact,
 )
-from .feature_collapse import FeatureCollapseHook, varying_share
+from .feature_collapse import FeatureCollapseHook
 from .graphed import GraphedForward
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .log_processor import LogProcessor
@@ -22,7 +22,7 @@ from .optim_wrapper import BFloat16OptimWrapper
 from .peak_to_final import PeakToFinalHook
 from .pictures import PicturesHook
 from .preemption import PREEMPTED_STATUS, StepCheckpointHook
-from .processes import die_with_parent, ignore_ends_of_workers
+from .processes import die_with_parent
 from .resumed_schedule import ResumedScheduleHook
 from .rigl_hook import RigLHook
 from .runner import Runner
@@ -53,7 +53,5 @@ __all__ = [
     'TensorboardVisBackend',
     'check_space',
     'die_with_parent',
-    'ignore_ends_of_workers',
     'make_exact',
-    'varying_share',
 ]

@@ -17,10 +17,9 @@ from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS as HOST_SAMPLERS
 from mmengine.registry import DATASETS as HOST_DATASETS
 from mmengine.runner import EpochBasedTrainLoop as HostTrainLoop
-from torch.utils.data import BatchSampler, Dataset, get_worker_info
+from torch.utils.data import BatchSampler, Dataset
 
 from ..registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS
-from .processes import prepare_worker
 
 
 def seed_generators(*numbers: int) -> None:
@@ -82,8 +81,6 @@ class SeededDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        if get_worker_info() is not None:
-            prepare_worker()
         if where := getattr(index, 'where', ()):
             seed_generators(*where)
         return self.dataset[int(index)]

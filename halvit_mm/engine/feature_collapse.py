@@ -1,7 +1,8 @@
 """Tells when a backbone's features stop depending on the image."""
 
 import logging
-from typing import Any, Optional
+from collections import deque
+from typing import Any, Deque, Iterable, Optional, Tuple
 
 import torch
 from mmengine.hooks import Hook
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from ..registry import HOOKS
 from .checkpoint_hook import unwrap
 
-_INFO = 'varying_share'
+_START = 3  # steps that the later ones are compared with
+_POOLED = 8  # measurements that are looked at together: small batches differ
 
 
 @HOOKS.register_module()
@@ -23,21 +25,30 @@ class FeatureCollapseHook(Hook):
     loss goes on falling to that of an answer which is the same for each
     image, and stays there.
 
-    Measured is the share of the features' energy that varies over positions
-    and images of a batch, compared with that of the first steps.
+    Measured are shares of the features' energy: what varies over positions
+    and images (``varying_share`` in the log), and what the means of images
+    vary by (``share_between_images``), over the last eight measurements.
 
     Args:
         interval: Steps between two measurements.
-        least: The share, as a part of that of the first steps, below which
-            three measurements in a row are warned of, once.
+        least: The varying share, as a part of that of the first three steps,
+            below which a warning is given, once.
+        least_between: The same of the share between images.
     """
 
-    def __init__(self, interval: int = 5, least: float = 0.33) -> None:
+    def __init__(
+        self,
+        interval: int = 5,
+        least: float = 0.4,
+        least_between: float = 0.2,
+    ) -> None:
         self.interval = interval
-        self.least = least
-        self._measures = False
-        self._share: Optional[Tensor] = None
-        self._low = 0
+        self.least = dict(
+            varying_share=least, share_between_images=least_between
+        )
+        self._measures = self._is_told = False
+        self._last: Optional[Tuple[Tensor, Tensor]] = None
+        self._pool: Deque[Tuple[Tensor, Tensor]] = deque(maxlen=_POOLED)
 
     def before_train(self, runner: Any) -> None:
         """Look at the output of the backbone, if it is trained."""
@@ -49,49 +60,84 @@ class FeatureCollapseHook(Hook):
 
         def look(module: nn.Module, args: tuple, outs: Any) -> None:
             last = outs[-1] if isinstance(outs, (tuple, list)) else outs
-            if self._measures and isinstance(last, Tensor) and last.ndim > 2:
-                self._share = varying_share(last.detach())
+            measures = self._measures and module.training
+            if measures and isinstance(last, Tensor) and last.ndim > 2:
+                self._last = means_and_energies(last.detach())
 
         backbone.register_forward_hook(look)
 
     def before_train_iter(self, runner: Any, batch_idx: int, **_) -> None:
         """Measure in the first three steps and each ``interval``-th."""
-        self._measures = runner.iter < 3 or runner.iter % self.interval == 0
+        in_start = runner.iter < _START
+        self._measures = in_start or runner.iter % self.interval == 0
 
     def after_train_iter(self, runner: Any, batch_idx: int, **_) -> None:
         """Compare what was measured with the start."""
-        if self._share is None or self._low >= 3:
+        if self._last is None:
             return
-        share, self._share = self._share.item(), None
+        self._pool.append(self._last)
+        self._last = None
+        now = dict(zip(self.least, energy_shares(self._pool)))
         hub = runner.message_hub  # which checkpoints keep
-        start = hub.get_info(_INFO, share)
-        if runner.iter < 3 or _INFO not in hub.runtime_info:
-            hub.update_info(_INFO, max(start, share))
-            return
-        self._low = self._low + 1 if share < self.least * start else 0
-        if self._low == 3:
-            runner.logger.log(
-                logging.WARNING,
-                'the features of the backbone hardly depend on the image any '
-                f'more (step {runner.iter + 1}): {share:.1%} of their energy '
-                f'varies, {start:.1%} at the start. The learning rate is too '
-                'high for its weights: lower it, let it fall with depth '
-                '(LayerDecayOptimWrapperConstructor) or freeze the backbone '
-                '(model.backbone.frozen_stages=12), and start again',
-            )
+        for name, share in now.items():
+            hub.update_scalar(f'train/{name}', share)
+        if runner.iter < _START:
+            for name, share in now.items():
+                hub.update_info(f'first_{name}', share)
+            if runner.iter == _START - 1:
+                self._pool.clear()
+        elif len(self._pool) == _POOLED and not self._is_told:
+            for name, share in now.items():
+                first = hub.get_info(f'first_{name}', 0.0)
+                if share < self.least[name] * first and not self._is_told:
+                    self._warn(runner, name, share, first)
+
+    def _warn(self, runner: Any, name: str, share: float, first: float):
+        self._is_told = True
+        layers = getattr(unwrap(runner.model).backbone, 'layers', ())
+        freeze = f' (model.backbone.frozen_stages={len(layers)})' * bool(
+            len(layers)
+        )
+        runner.logger.log(
+            logging.WARNING,
+            'the features of the backbone hardly depend on the image any '
+            f'more (step {runner.iter + 1}): {name} is {share:.2%}, at the '
+            f'start {first:.2%}. Probably the learning rate is too high for '
+            'its weights: lower it, let it fall with depth '
+            '(LayerDecayOptimWrapperConstructor) or freeze the backbone'
+            f'{freeze}, and start again',
+        )
 
 
-def varying_share(features: Tensor) -> Tensor:
-    """The share of features' energy that is not the same everywhere.
+def means_and_energies(features: Tensor) -> Tuple[Tensor, Tensor]:
+    """The mean and the energy of each image's features.
 
     Args:
         features: (B, D, H, W), or tokens (B, T, D).
 
     Returns:
-        A number from 0, all features are the same, to 1.
+        (B, D), and (B,), means of squares summed over D.
     """
     if features.ndim == 4:
         features = features.flatten(2).mT
-    x = features.flatten(0, 1).float()
-    energy = x.square().mean(0).sum()
-    return 1 - x.mean(0).square().sum() / torch.clamp(energy, min=1e-12)
+    features = features.float()
+    return features.mean(1), features.square().sum(2).mean(1)
+
+
+def energy_shares(
+    measured: Iterable[Tuple[Tensor, Tensor]],
+) -> Tuple[float, float]:
+    """Shares of the energy that vary.
+
+    Args:
+        measured: From :func:`means_and_energies`, for several batches.
+
+    Returns:
+        The share that varies over positions and images, and that of the
+        differences between the means of images, each from 0 to 1.
+    """
+    means, energies = map(torch.cat, zip(*measured))
+    energy, mean = energies.mean(), means.mean(0)
+    between = (means - mean).square().sum(1).mean()
+    shares = torch.stack([energy - mean.square().sum(), between]) / energy
+    return tuple(shares.nan_to_num().clamp(0, 1).tolist())

@@ -1,5 +1,7 @@
 """Learning rates that fall with the depth of a layer, for detectors too."""
 
+from typing import Optional
+
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
@@ -18,20 +20,28 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Args:
         optim_wrapper_cfg: As for mmengine's constructor.
-        paramwise_cfg: The same, with ``layer_decay_rate``, between 0 and 1.
+        paramwise_cfg: The same, with ``layer_decay_rate`` and, by default 1,
+            ``backbone_lr_mult``, a factor of all rates in the backbone.
 
     Raises:
         ValueError: For a rate of decay that is none.
     """
 
-    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict) -> None:
-        cfg = dict(paramwise_cfg)
+    def __init__(
+        self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None
+    ) -> None:
+        cfg = dict(paramwise_cfg or {})
         self.decay = cfg.pop('layer_decay_rate', None)
-        if not (isinstance(self.decay, float) and 0 < self.decay <= 1):
-            raise ValueError(
-                f'paramwise_cfg.layer_decay_rate={self.decay!r}: it is a '
-                'number between 0 and 1, such as 0.7'
-            )
+        self.factor = cfg.pop('backbone_lr_mult', 1.0)
+        for name, value in (
+            ('layer_decay_rate', self.decay),
+            ('backbone_lr_mult', self.factor),
+        ):
+            if not isinstance(value, (int, float)) or not 0 < value <= 1:
+                raise ValueError(
+                    f'paramwise_cfg.{name}={value!r}: it is a number above 0 '
+                    'and up to 1, such as 0.7'
+                )
         # Nothing else asked for, mmengine would make no groups.
         super().__init__(optim_wrapper_cfg, cfg or dict(custom_keys={}))
 
@@ -60,10 +70,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         rates = {}
         for group in wrapper.optimizer.param_groups:
             (param,) = group['params']
-            depth, num_depths = backbone.get_layer_depth(
-                names[id(param)], 'backbone.'
-            )
+            name = names[id(param)]
+            depth, num_depths = backbone.get_layer_depth(name, 'backbone.')
             group['lr'] *= self.decay ** (num_depths - 1 - depth)
+            if name.startswith('backbone.'):
+                group['lr'] *= self.factor
             rates.setdefault(depth, group['lr'])
         print_log(
             'learning rates by depth, of what is trained: '

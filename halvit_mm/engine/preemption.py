@@ -1,5 +1,6 @@
 """Checkpoints between epochs, every so many steps and when a run must end."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from mmengine.hooks import EMAHook, Hook
 from ..checkpoint import atomic_write, find_checkpoint, not_finite
 from ..registry import HOOKS
 from .checkpoint_hook import AtomicRunner, unwrap
-from .processes import ignore_ends_of_workers
+from .processes import prepare_workers
 
 #: Exit status of a training that was told to end and has saved its state:
 #: "temporary failure, try again".
@@ -40,11 +41,15 @@ class StepCheckpointHook(Hook):
     def __init__(self, interval: Optional[int] = 1000) -> None:
         self.interval = interval
         self._signal: Optional[int] = None
+        self._process = os.getpid()
         self._pending: Any = None  # the last step's question to all
         self._before: Dict[int, Any] = {}  # what listened to the signals
 
     def before_train(self, runner: Any) -> None:
-        """Listen to the signals from now on."""
+        """Listen to the signals from now on; workers shall not."""
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                prepare_workers(loop.dataloader)
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._note)
@@ -60,6 +65,10 @@ class StepCheckpointHook(Hook):
             self._remove_others(runner, find_checkpoint(runner.work_dir))
 
     def _note(self, number: int, frame: Any) -> None:
+        if os.getpid() != self._process:  # a worker that has just begun
+            if number == signal.SIGTERM:
+                os._exit(0)
+            return
         self._signal = number
         signal.signal(number, signal.SIG_DFL)
 
@@ -85,10 +94,12 @@ class StepCheckpointHook(Hook):
     def after_val_iter(self, runner: Any, *args, **kwargs) -> None:
         """Save between two epochs, too.
 
-        Nothing changes now, and the processes may have different numbers of
-        images: each ends alone.
+        Nothing changes now. The others may wait for results of the first
+        process, which saves; its launcher ends them after it.
         """
         if self._signal is None or runner.train_loop is None:
+            return
+        if not is_main_process():
             return
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):  # it evaluates the averages
@@ -144,5 +155,4 @@ class StepCheckpointHook(Hook):
         )
         if together and get_world_size() > 1:
             dist.barrier()
-        ignore_ends_of_workers()
         raise SystemExit(PREEMPTED_STATUS)

@@ -4,7 +4,10 @@ import ctypes
 import os
 import signal
 import sys
-from functools import cache
+from functools import partial
+from typing import Callable, Optional
+
+from torch.utils.data import DataLoader
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
@@ -19,24 +22,23 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@cache  # once in each process
-def prepare_worker() -> None:
-    """Prepare a worker of a data loader.
+def prepare_workers(loader: DataLoader) -> None:
+    """Let the workers of a data loader end with this process, not before.
 
     Terminals and launchers signal a whole group of processes. The main
     process saves a checkpoint then, for which it needs its workers: they
     leave its group, and end when it tells them to, or with it.
+
+    Args:
+        loader: It has no workers yet.
     """
+    loader.worker_init_fn = partial(_prepare_worker, loader.worker_init_fn)
+
+
+def _prepare_worker(then: Optional[Callable], number: int) -> None:
+    if then is not None:
+        then(number)
     os.setpgid(0, 0)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
-
-
-def ignore_ends_of_workers() -> None:
-    """Let this process exit while it has workers of data loaders.
-
-    Python ends them then, and PyTorch would take that for a failure.
-    """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)

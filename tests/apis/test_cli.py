@@ -18,6 +18,7 @@ TOOLS = ROOT / 'tools'
 NO_FILE = {
     'train': ('no.py',),
     'test': ('no.py', 'no.pth'),
+    'predict': ('no.pth', 'no.jpg'),
     'compress': ('no.py', 'no.pth', '--out', 'out'),
     'analysis_tools/benchmark': ('detector', 'no.py'),
     'analysis_tools/check_config': ('no.py',),
@@ -34,6 +35,7 @@ NO_FILE = {
 }
 #: They read no file that a user names.
 WITHOUT_INPUT = {
+    'dist_launch',
     'demo',
     'analysis_tools/coco_startup',
     'dataset_converters/draw_shapes',

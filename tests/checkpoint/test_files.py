@@ -12,6 +12,8 @@ from torch.testing import assert_close
 
 from halvit_mm.checkpoint import (
     header_model,
+    header_pipeline,
+    load_content,
     load_weights,
     model_types,
     read_header,
@@ -55,6 +57,7 @@ def test_both_formats_have_one_header(suffix, tmp_path):
         'palette',
         'variant',
         'model',
+        'test_pipeline',
     ]
     assert header['format'] == 'dense' and header['version'] == 2
     assert header['classes'] == ['disc', 'square']
@@ -202,3 +205,29 @@ def test_a_model_for_a_header_has_no_files(monkeypatch):
     assert not said
     assert header_model(dict(type='os.system'), Path('z.pth')) is None
     assert "no model: z.pth: model.type in its header is 'os.sy" in said[0]
+
+
+def test_a_pipeline_for_a_header_reads_images_only(monkeypatch):
+    said = []
+    monkeypatch.setattr(model_types, 'say', said.append)
+    resize = dict(type='mmdet.Resize', scale=(1333, 800))
+    steps = [resize, dict(type='LoadAnnotations', with_mask=True)]
+    assert header_pipeline(steps, Path('z.pth')) == [resize]
+    assert not said
+    steps.append(dict(type='os.system', command='rm'))
+    assert header_pipeline(steps, Path('z.pth')) is None
+    assert 'no test pipeline: z.pth: model.type in its header is' in said[0]
+
+
+@pytest.mark.parametrize('pipeline', [[dict(type='os.system')], 'Resize'])
+def test_a_pipeline_is_checked_when_it_is_read(pipeline, tmp_path):
+    tensors = dict(weight=torch.ones(2))
+    path = tmp_path / 'a.pth'
+    header = save_weights(path, tensors)
+    with pytest.raises(ValueError, match='in its header is'):
+        save_weights(tmp_path / 'b.pth', tensors, test_pipeline=pipeline)
+    content = torch.load(path, weights_only=True)
+    content['halvit_mm'] = dict(header, test_pipeline=pipeline)
+    torch.save(content, path)
+    with pytest.raises(ValueError, match='a.pth: .* in its header is'):
+        load_content(path)

@@ -269,9 +269,36 @@ def test_many_layers():
             lambda: to_ours({'head.layers.pre_logits.bias': 0}, 'mmpretrain'),
             'has no pre-logits layer',
         ),
-        (  # another skeleton's: no way out to offer
-            lambda: to_ours({'backbone.layers.0.gamma1': 0}, 'mmpretrain'),
-            r"mmpretrain: \['backbone.layers.0.gamma1'\]$",
+        (
+            lambda: to_ours({'backbone.layers.0.what': 0}, 'mmpretrain'),
+            r"mmpretrain: \['backbone.layers.0.what'\]; if they are not need",
+        ),
+        (
+            lambda: to_ours(
+                {'blocks.0.0.norm1.bias': 0, 'blocks.1.0.norm1.bias': 0},
+                'dinov2',
+            ),
+            "'blocks.1.0.norm1.bias' and another name are both backbone.layer",
+        ),
+        (
+            lambda: to_ours(
+                {
+                    'encoder.layer.0.attention.attention.query.bias': 0,
+                    'encoder.layer.0.attention.attention.value.bias': 0,
+                },
+                'transformers-vit',
+            ),
+            'layers.0.attn.qkv.bias: one of q, k and v is missing',
+        ),
+        (
+            lambda: to_ours(
+                {
+                    'blocks.0.attn.proj.bias': torch.ones(3),
+                    'blocks.0.ls1.gamma': torch.ones(2),
+                },
+                'timm-dinov2',
+            ),
+            r'LayerScale has the shape \(2,\), but there are 3 rows',
         ),
     ],
 )

@@ -122,6 +122,16 @@ KINDS = {
 }
 
 
+#: Its cls token has no position embedding, which ours has: only to here.
+ONE_WAY = {
+    'timm DeiT III': (
+        of_timm('deit3_small_patch16_224', init_values=0.1),
+        'timm-dinov2',
+        {},
+    ),
+}
+
+
 def ours(path=None, **options):
     init_cfg = path and dict(type='Pretrained', checkpoint=str(path))
     vit = PlainViT(
@@ -138,7 +148,7 @@ def ours(path=None, **options):
 
 def make_random(kind):
     torch.manual_seed(0)
-    make, origin, options = KINDS[kind]
+    make, origin, options = (KINDS | ONE_WAY)[kind]
     if kind.startswith('timm'):
         options = dict(antialias=True, **options)
     model, run = make()
@@ -154,7 +164,7 @@ def difference(run, other, size):
 
 
 @pytest.mark.parametrize('size', SIZES)
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', KINDS | ONE_WAY)
 def test_the_same_output(kind, size, tmp_path, said):
     model, run, origin, options = make_random(kind)
     save_file(model.state_dict(), tmp_path / 'there.safetensors')
@@ -247,7 +257,7 @@ def test_heads_are_kept_or_named(name, origin, head, tmp_path, said):
     whole = Classifier()
     if head is None:
         assert load_weights(whole.backbone, str(path)) == 1.0
-        assert any('dropped (3): ' in line for line in said), said
+        assert any('counterpart here (3): ' in line for line in said)
         return
     assert load_weights(whole, str(path)) == 1.0
     assert torch.equal(whole.head.layers.head.weight, model.classifier.weight)

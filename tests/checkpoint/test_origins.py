@@ -9,9 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmpretrain.models.backbones import (
+    DistilledVisionTransformer,
+    VisionTransformer,
+)
+from torch.testing import assert_close
 
-from halvit_mm.checkpoint import find_origin, from_ours, to_ours
+from halvit_mm.checkpoint import (
+    find_origin,
+    from_ours,
+    load_weights,
+    to_ours,
+)
 from halvit_mm.models import PlainViT
+from tests.helpers import ARCH, build, randomise
 
 RECORDED = json.loads(
     Path(__file__).with_name('library_names.json').read_text()
@@ -92,3 +103,73 @@ def test_other_architectures_are_refused(names, message):
 
 def test_no_origin():
     assert find_origin(['conv1.weight', 'layer1.0.conv1.weight']) is None
+
+
+HOST = dict(arch=ARCH, img_size=32, patch_size=8)
+IMAGE = torch.randn(1, 3, 32, 32)
+
+
+def test_layer_scale_of_mmpretrain(tmp_path):
+    host = randomise(VisionTransformer(layer_scale_init_value=0.1, **HOST))
+    path = str(tmp_path / 'host.pth')
+    torch.save(host.state_dict(), path)
+    ours = build(PlainViT).eval()
+    assert load_weights(ours, path) == 1.0
+    host.eval()  # which returns nothing
+    assert_close(ours(IMAGE), host(IMAGE), rtol=1e-4, atol=1e-5)
+
+
+def test_a_distilled_vit_of_mmpretrain(tmp_path):
+    """Here its token is a register; its own model takes its file as it is."""
+    host = randomise(DistilledVisionTransformer(**HOST))
+    host.eval()
+    path = str(tmp_path / 'host.pth')
+    torch.save(host.state_dict(), path)
+    ours = build(PlainViT, num_registers=1).eval()
+    assert load_weights(ours, path) == 1.0
+    assert_close(ours(IMAGE)[0], host(IMAGE)[0][0], rtol=1e-4, atol=1e-5)
+    assert load_weights(DistilledVisionTransformer(**HOST), path) == 1.0
+
+
+def of_timm():
+    names = build(PlainViT).state_dict()
+    state = {f'backbone.{k}': v.clone() for k, v in names.items()}
+    return from_ours(state, 'timm')
+
+
+def test_what_is_not_needed_is_ignored_before_it_is_translated(tmp_path):
+    path = str(tmp_path / 'timm.pth')
+    torch.save({**of_timm(), 'masked_embed': torch.ones(3)}, path)
+    with pytest.raises(ValueError, match="ignore=\\['masked_embed', ...\\]"):
+        load_weights(build(PlainViT), path)
+    assert load_weights(build(PlainViT), path, ignore=['masked_embed']) == 1.0
+
+
+def test_a_quantised_matrix_with_layer_scale_is_refused(tmp_path):
+    state, name = of_timm(), 'blocks.0.attn.proj.weight'
+    state[name] = state[name].to(torch.int8)
+    state['blocks.0.ls1.gamma'] = torch.ones(32)
+    torch.save(state, tmp_path / 'timm.pth')
+    with pytest.raises(ValueError, match='quantised weights .*attn.proj'):
+        load_weights(build(PlainViT), str(tmp_path / 'timm.pth'))
+
+
+def test_a_norm_behind_the_average_is_named(tmp_path):
+    state = {
+        k.replace('norm.', 'fc_norm.') if k.startswith('norm.') else k: v
+        for k, v in of_timm().items()
+    }
+    path = str(tmp_path / 'mae.pth')
+    torch.save(state, path)
+    with pytest.raises(ValueError, match='final_norm=False builds'):
+        load_weights(build(PlainViT), path)
+    assert load_weights(build(PlainViT, final_norm=False), path) == 1.0
+
+
+def test_why_a_file_of_no_known_project_does_not_fit(tmp_path):
+    path = str(tmp_path / 'dinov3.pth')
+    names = ('layer.0.attention.o_proj.weight', 'rope.inv_freq')
+    torch.save({k: torch.ones(3) for k in names}, path)
+    with pytest.raises(ValueError, match='rotary positions') as info:
+        load_weights(build(PlainViT), path)
+    assert 'ignore=' not in str(info.value)

@@ -1,165 +1,107 @@
 """N steps are k steps and a resumed run, to the bit."""
 
 import os
-import random
 import signal
+import time
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from torch import nn
-from torch.utils.data import Dataset
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from halvit_mm.checkpoint import find_checkpoint
+from halvit_mm.datasets.shapes import draw_folder_split
 from halvit_mm.engine import (
     ResumableBatchSampler,
     StepCheckpointHook,
     make_exact,
 )
+from halvit_mm.engine.preemption import SIGNALS
 
-from .tiny_run import Line, points
-
-EPOCHS, STEPS = 3, 4
-
-
-class Noisy(Dataset):
-    """Draws from all three generators, as transforms do."""
-
-    metainfo = dict(classes=('a', 'b'))
-
-    def __init__(self):
-        self.points = points()
-
-    def __len__(self):
-        return len(self.points)
-
-    def __getitem__(self, index):
-        noise = random.random() + np.random.rand() + torch.rand(4)
-        return dict(inputs=self.points[index]['inputs'] + noise)
+from .exact_run import EPOCHS, STEPS, check_resumed, state_of, train
 
 
-class Dropping(Line):
-    """Draws in the model, too."""
+class ScaledOptimWrapper(AmpOptimWrapper):
+    """The host's for float16, which needs a GPU, with its scaler."""
 
-    def __init__(self):
-        torch.manual_seed(0)
-        super().__init__()
-
-    def forward(self, inputs, mode='tensor'):
-        return super().forward(nn.functional.dropout(inputs, 0.3), mode)
+    def __init__(self, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu', growth_interval=3)
+        self.cast_dtype, self._scale_update_param = torch.bfloat16, None
 
 
-class Watch(Hook):
-    """Keeps all losses; ends the run, and saves, after some steps."""
-
-    priority = 'LOWEST'
-
-    def __init__(self, end=None, steps=STEPS):
-        self.losses, self.end, self.steps = {}, end, steps
-
-    def after_train_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ):
-        assert batch_idx == runner.iter % self.steps
-        self.losses[runner.iter] = outputs['loss'].item()
-        if runner.iter + 1 == self.end:
-            name = 'middle.pth'
-            meta = dict(epoch=runner.epoch, iter=self.end)
-            runner.save_checkpoint(runner.work_dir, name, meta=meta)
-            raise KeyboardInterrupt
-
-
-def train(
-    folder,
-    end=None,
-    resume=None,
-    workers=0,
-    batch_size=2,
-    steps=STEPS,
-    validate=False,
-    hooks=(),
-):
+def recipe(root):
+    """Settings with all that draws in a recipe of DeiT."""
+    if not root.is_dir():
+        draw_folder_split(root, 'train', 2 * STEPS, seed=0)
+    model = dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='halvit_mm.HaLViT',
+            arch=dict(
+                embed_dims=24,
+                num_layers=2,
+                num_heads=2,
+                feedforward_channels=48,
+            ),
+            img_size=64,
+            patch_size=16,
+            drop_path_rate=0.5,
+            out_type='avg_featmap',
+            with_cls_token=False,
+        ),
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=24),
+        data_preprocessor=dict(num_classes=3, mean=[127.5], std=[64.0]),
+        train_cfg=dict(
+            augments=[
+                dict(type='Mixup', alpha=0.8),
+                dict(type='CutMix', alpha=1.0),
+            ]
+        ),
+    )
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='RandomResizedCrop', scale=64),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='RandomErasing', erase_prob=0.5, mode='rand'),
+        dict(type='PackInputs'),
+    ]
+    dataset = dict(
+        type='CustomDataset',
+        data_root=str(root),
+        data_prefix='train',
+        pipeline=pipeline,
+    )
     loader = dict(
-        dataset=dict(type=Noisy),
-        sampler=dict(type='DefaultSampler', shuffle=True),
-        batch_size=batch_size,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        collate_fn=dict(type='default_collate'),
+        dataset=dataset,
+        sampler=dict(type='RepeatAugSampler'),
+        batch_size=2,
+        num_workers=2,
     )
-    settings = dict(
-        model=Dropping(),
-        work_dir=str(folder),
+    optim_wrapper = dict(
+        type=ScaledOptimWrapper,
+        optimizer=dict(type='AdamW', lr=1e-3),
+        clip_grad=dict(max_norm=1.0),
+    )
+    return dict(
+        model=model,
         train_dataloader=loader,
-        train_cfg=dict(by_epoch=True, max_epochs=EPOCHS),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
-        param_scheduler=[
-            dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=5),
-            dict(type='CosineAnnealingLR', T_max=EPOCHS),
-        ],
-        custom_hooks=[dict(type='EMAHook', momentum=0.1)],
-        default_hooks=dict(checkpoint=dict(type='halvit_mm.CheckpointHook')),
-        default_scope='mmengine',
-        experiment_name=f'{folder} {end} {resume}',
+        optim_wrapper=optim_wrapper,
+        default_scope='mmpretrain',
     )
-    if validate:
-        settings.update(
-            val_dataloader=dict(
-                dataset=dict(type=Noisy),
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                batch_size=4,
-                num_workers=0,
-                collate_fn=dict(type='default_collate'),
-            ),
-            val_cfg=dict(),
-            val_evaluator=dict(
-                type='DumpResults', out_file_path=f'{folder}.pkl'
-            ),
-        )
-    watch = Watch(end, steps)
-    settings.update(
-        custom_hooks=[*settings['custom_hooks'], *hooks, watch],
-        randomness=dict(seed=3),
-        resume=resume is not None,
-        load_from=resume,
-        cfg=dict(resume=resume is not None),
-    )
-    runner = Runner(**settings)
-    assert make_exact(runner)
-    try:
-        runner.train()
-    except KeyboardInterrupt:
-        pass
-    return runner, watch.losses
-
-
-def state_of(runner):
-    state = {f'model.{k}': v for k, v in runner.model.state_dict().items()}
-    (ema,) = (h for h in runner.hooks if hasattr(h, 'ema_model'))
-    state |= {f'ema.{k}': v for k, v in ema.ema_model.state_dict().items()}
-    for i, values in runner.optim_wrapper.state_dict()['state'].items():
-        state |= {f'optimizer.{i}.{k}': v for k, v in values.items()}
-    return state
 
 
 @pytest.mark.parametrize('end', [3, 4, 6])
 @pytest.mark.parametrize('workers', [0, 2])
 def test_resumed(tmp_path, end, workers):
-    whole, losses = train(tmp_path / 'whole')
-    _, first = train(tmp_path / 'parts', end=end)
-    resumed, second = train(
-        tmp_path / 'parts',
-        resume=str(tmp_path / 'parts/middle.pth'),
-        workers=workers,
-    )
-    assert {**first, **second} == losses
-    assert min(second) == end and resumed.iter == EPOCHS * STEPS
-    here, there = state_of(resumed), state_of(whole)
-    assert here.keys() == there.keys()
-    assert all(torch.equal(here[k], there[k]) for k in here)
+    check_resumed(tmp_path, end, workers=workers)
+
+
+def test_a_recipe_of_a_classifier(tmp_path):
+    whole = check_resumed(tmp_path, 6, lambda: recipe(tmp_path / 'images'))
+    scaler = whole.optim_wrapper.loss_scaler
+    assert scaler.get_scale() == 2**16 * 2 ** (EPOCHS * STEPS // 3)
 
 
 def test_samples_differ_by_epoch_and_seed(tmp_path):
@@ -213,14 +155,22 @@ def test_a_signal_between_and_within_epochs(tmp_path, moment):
 
         def before_val_epoch(self, runner):
             if moment == 'val' and runner.epoch == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+                # as a terminal does, to all of a group
+                workers = runner.val_loop.dataloader._iterator._workers
+                for process in [os.getpid(), workers[0].pid]:
+                    if os.getpgid(process) == os.getpgid(0):
+                        os.kill(process, signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     whole, losses = train(tmp_path / 'whole', validate=True)
-    hooks = [Ask(), StepCheckpointHook()]
     folder = tmp_path / 'parts'
     with pytest.raises(SystemExit) as info:
-        train(folder, validate=True, hooks=hooks)
+        train(
+            folder,
+            validate=True,
+            val_workers=1,
+            hooks=[Ask(), StepCheckpointHook()],
+        )
     signal.signal(signal.SIGTERM, before)
     assert info.value.code == 75
     (saved,) = folder.glob('step_*.pth')
@@ -238,6 +188,24 @@ def test_a_signal_between_and_within_epochs(tmp_path, moment):
     assert all(torch.equal(here[k], there[k]) for k in here)
     assert not list(folder.glob('step_*.pth'))
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_has_just_begun(number):
+    """It has the handlers of its parent, which waits for its end."""
+    hook = StepCheckpointHook()
+    before = {n: signal.getsignal(n) for n in SIGNALS}
+    hook.before_train(SimpleNamespace(train_loop=None, val_loop=None))
+    worker = os.fork()
+    if not worker:
+        time.sleep(0.5)
+        os._exit(7)
+    time.sleep(0.1)
+    os.kill(worker, number)
+    status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    for n, handler in before.items():
+        signal.signal(n, handler)
+    assert status == (0 if number == signal.SIGTERM else 7)
 
 
 @pytest.mark.parametrize('spoilt', [False, True])

@@ -49,6 +49,16 @@ def test_rates_of_a_detector(cls):
         assert groups[name]['weight_decay'] == 0.1
 
 
+def test_a_factor_of_the_whole_backbone():
+    groups = rates(
+        Model(build(PlainViT)), layer_decay_rate=1, backbone_lr_mult=0.1
+    )
+    for name, group in groups.items():
+        factor = 0.1 if name.startswith('backbone.') else 1
+        assert group['lr'] == pytest.approx(1e-2 * factor), name
+        assert group['weight_decay'] == 0.1
+
+
 def test_what_is_frozen_is_left_out_and_other_rules_hold():
     model = Model(build(PlainViT, frozen_stages=2))
     keys = {'backbone.layers.2': dict(lr_mult=0.1)}
@@ -63,7 +73,7 @@ def test_what_is_frozen_is_left_out_and_other_rules_hold():
 
 @pytest.mark.parametrize('rate', [None, 0, 1.5, '0.7'])
 def test_a_rate_that_is_none(rate):
-    with pytest.raises(ValueError, match='between 0 and 1, such as 0.7'):
+    with pytest.raises(ValueError, match='above 0 and up to 1, such as 0.7'):
         rates(Model(build(PlainViT)), layer_decay_rate=rate)
 
 

@@ -5,7 +5,6 @@ docs/soak/kills.json.
 """
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -15,15 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from halvit_mm.checkpoint import check_whole, files, find_checkpoint
 from halvit_mm.engine import StepCheckpointHook, make_exact
 
 from ..engine.tiny_run import tiny_runner
+from ..tools.trainings import equal, weights
+from .results import keep
 
-ROOT = Path(__file__).parents[2]
-EPOCHS = 100
+KILLS, AIMED, EPOCHS = 50, 20, 100
 
 
 def train(folder: str, moment: int) -> None:
@@ -60,24 +58,27 @@ def start(folder: Path, moment: int = 0) -> subprocess.Popen:
     command = [sys.executable, '-m', 'tests.soak.kills', '--train', folder]
     return subprocess.Popen(
         [*map(str, command), '--moment', str(moment)],
-        cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
 
 
-def weights(folder: Path) -> dict:
-    """Read the final weights of a run."""
-    path = folder / f'epoch_{EPOCHS}.pth'
-    return torch.load(path, weights_only=True)['state_dict']
+def wait_for_epoch(folder: Path, process: subprocess.Popen, epoch: int):
+    """Wait for the checkpoint of an epoch, or a later one."""
+    names = {f'epoch_{i}.pth' for i in range(epoch, EPOCHS + 1)}
+    while process.poll() is None:
+        if names & {path.name for path in folder.glob('epoch_*.pth')}:
+            return
+        time.sleep(0.005)
 
 
-def one_kill(folder: Path, aimed: bool, rng: random.Random, length: float):
+def one_kill(folder: Path, aimed: bool, rng: random.Random):
     """Kill a training once; returns what was found and how it ended."""
     moment = rng.randint(1, 900) if aimed else 0
     process = start(folder, moment)
     if not aimed:
-        time.sleep(rng.uniform(0.6, 0.98) * length)
+        wait_for_epoch(folder, process, rng.randint(1, EPOCHS * 9 // 10))
+        time.sleep(rng.uniform(0, 0.1))  # some steps and savings
         process.kill()
     process.communicate()
     killed = process.returncode == -signal.SIGKILL
@@ -98,9 +99,6 @@ def one_kill(folder: Path, aimed: bool, rng: random.Random, length: float):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--kills', type=int, default=50)
-    parser.add_argument('--aimed', type=int, default=20)
-    parser.add_argument('--out', default=ROOT / 'docs/soak/kills.json')
     parser.add_argument('--train', help=argparse.SUPPRESS)
     parser.add_argument('--moment', type=int, default=0)
     args = parser.parse_args()
@@ -109,32 +107,17 @@ def main():
         return
     rng, results = random.Random(0), []
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
+        last = f'epoch_{EPOCHS}.pth'
         assert start(Path(folder, 'whole')).wait() == 0
-        length = time.perf_counter() - begin
-        whole = weights(Path(folder, 'whole'))
-        for number in range(args.kills):
+        whole = weights(Path(folder, 'whole', last))
+        for number in range(KILLS):
             run = Path(folder, str(number))
-            result = one_kill(run, number < args.aimed, rng, length)
-            same = result['finished'] and all(
-                torch.equal(value, whole[name])
-                for name, value in weights(run).items()
-            )
+            result = one_kill(run, number < AIMED, rng)
+            same = result['finished'] and equal(weights(run / last), whole)
             results.append(dict(result, same_weights=same))
             print(results[-1], flush=True)
-    out = Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    killed = [r for r in results if r['killed']]
-    summary = dict(
-        kills=len(killed),
-        aimed=sum(r['aimed'] for r in killed),
-        resumed_in_the_middle=sum(bool(r['resumed_from']) for r in killed),
-        finished=sum(r['finished'] for r in killed),
-        same_weights=sum(r['same_weights'] for r in killed),
-    )
-    out.write_text(json.dumps(dict(summary=summary, runs=results), indent=1))
-    print(summary)
-    sys.exit(summary['same_weights'] != len(killed))
+    goals = dict.fromkeys(['killed', 'finished', 'same_weights'], KILLS)
+    keep('kills', results, dict(aimed=AIMED, **goals))
 
 
 if __name__ == '__main__':

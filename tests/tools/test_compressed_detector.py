@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer
 
-from halvit_mm.apis import load_config
+from halvit_mm.apis import Predictor, load_config
 from halvit_mm.apis.compress import dense_model, save_dense
 from halvit_mm.compression import read_compressed
 from halvit_mm.datasets.shapes import CLASSES
@@ -48,6 +48,25 @@ def finetuned(compressed, tmp_path_factory):
     options = ['train_dataloader.batch_size=2', *ONE_EPOCH]
     tool('train', config, work_dir=work_dir, options=options)
     return work_dir
+
+
+def test_the_file_alone_predicts(compressed, shapes, tmp_path):
+    """As its config does, and as its dense weights."""
+    path = compressed / 'compressed.safetensors'
+    source = str(shapes / 'detection' / 'val' / '000001.png')
+    dense = tmp_path / 'dense.safetensors'
+    save_dense(load_config(str(compressed / 'config.py')), str(path), dense)
+    predictors = (
+        Predictor(str(path)),
+        Predictor(str(path), str(compressed / 'config.py')),
+        Predictor(str(dense)),
+    )
+    first, *others = (next(iter(p(source, 0.0))) for p in predictors)
+    assert {p.classes for p in predictors} == {tuple(CLASSES)}
+    assert first.image.shape == (128, 128, 3) and len(first.scores)
+    for other in others:
+        np.testing.assert_allclose(first.boxes, other.boxes, atol=0.01)
+        np.testing.assert_allclose(first.scores, other.scores, atol=1e-4)
 
 
 def test_compressed(compressed):

@@ -4,8 +4,7 @@ convert_keys.py deit_base.pth vit_b.safetensors
 convert_keys.py vit_b.safetensors deit_base.safetensors --to timm
 
 Without --from, the project is told from the names. mmpretrain's names are
-ours: "mmpretrain" only checks that a file has those of a ViT classifier and no
-others.
+ours; a distillation token becomes a register.
 """
 
 import argparse

@@ -8,7 +8,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import nn
 
-from ...checkpoint import header_model, load_weights, read_state_dict
+from ...checkpoint import (
+    header_model,
+    header_pipeline,
+    load_weights,
+    read_state_dict,
+)
 from ...compression import (
     FiPSConfig,
     Progress,
@@ -18,6 +23,7 @@ from ...compression import (
 from ...compression.parametrization import BASES
 from ...models import CompressedBackbone
 from ...visualization import draw_compression
+from ..config import dataset_metainfo
 from ..model_info import build_model
 from .backbone import CompressionResult, Plan, compress
 from .data import calibration_batches
@@ -63,6 +69,7 @@ def compress_checkpoint(
     out.mkdir(parents=True, exist_ok=True)
     # The file is found wherever the folder is moved to.
     beside = compressed_config(cfg, Path('{{ fileDirname }}'))
+    file = out / 'compressed.safetensors'
     result = compress(
         model,
         compression,
@@ -70,8 +77,8 @@ def compress_checkpoint(
         out,
         plan,
         report,
-        dataset_meta(cfg),
-        header_model(beside.model.to_dict(), out / 'compressed.safetensors'),
+        dataset_meta(cfg, file),
+        header_model(beside.model.to_dict(), file),
     )
     rows = write_report(result, out, Path(cfg.filename).stem)
     draw_compression(
@@ -116,19 +123,25 @@ def load_original(cfg: Config, checkpoint: str) -> nn.Module:
     return model.eval()
 
 
-def dataset_meta(cfg: Config) -> dict:
-    """Read what a checkpoint says about its classes.
+def dataset_meta(cfg: Config, path: Path) -> dict:
+    """Read what a file says about its classes and images.
 
     Args:
         cfg: Config of the model.
+        path: The file.
 
     Returns:
-        The ``meta`` of a checkpoint; empty where the config leaves it to the
-        class of the data set.
+        The ``meta`` of a checkpoint, as far as the config tells, and the
+        ``test_pipeline`` of a header.
     """
+    found = {}
+    if metainfo := dataset_metainfo(cfg):
+        found['dataset_meta'] = metainfo
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    metainfo = dataset.get('metainfo')
-    return {} if metainfo is None else dict(dataset_meta=dict(metainfo))
+    if pipeline := dataset.get('pipeline'):
+        steps = [dict(step) for step in pipeline]
+        found['test_pipeline'] = header_pipeline(steps, path)
+    return found
 
 
 def compressed_config(cfg: Config, out: Path) -> Config:

@@ -57,7 +57,8 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
         OSError: If it cannot be written.
     """
     state_dict = dense_model(cfg, checkpoint).state_dict()
-    classes = dataset_meta(cfg).get('dataset_meta') or {}
+    meta = dataset_meta(cfg, out)
+    classes = meta.get('dataset_meta') or {}
     model = cfg.model.to_dict()
     model['backbone'] = model['backbone']['backbone']
     save_weights(
@@ -66,5 +67,6 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
         classes=classes.get('classes'),
         palette=classes.get('palette'),
         model=header_model(model, out),
+        test_pipeline=meta.get('test_pipeline'),
     )
     return len(state_dict)

@@ -116,8 +116,14 @@ class HaLViT(PlainViT):
 
         Raises:
             ValueError: As for :class:`PlainViT`, and if the checkpoint is of
-                another tying.
+                another tying, or of none.
         """
+        if f'{prefix}layers.0.attn.qkv.weight' in state_dict:
+            raise ValueError(
+                f'these are weights of an untied ViT, which '
+                f'{type(self).__name__} cannot take: its matrices are used '
+                'twice. PlainViT takes them'
+            )
         super().adapt_state_dict(state_dict, prefix, own)
         key, here = f'{prefix}variant', self._variant
         if key in state_dict:

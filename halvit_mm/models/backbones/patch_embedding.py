@@ -49,7 +49,7 @@ def resample_patches(weight: Tensor, patch_size: int) -> Tensor:
         patch_size: The new P, in pixels.
 
     Returns:
-        (D, C, patch_size, patch_size), of the same type.
+        (D, C, patch_size, patch_size), float32.
     """
     old = weight.shape[-1]
     eye = torch.eye(old * old, dtype=torch.float64, device=weight.device)
@@ -61,4 +61,4 @@ def resample_patches(weight: Tensor, patch_size: int) -> Tensor:
     ).flatten(1)  # B^T: (P * P, patch_size * patch_size)
     found = weight.double().flatten(2) @ torch.linalg.pinv(resize).mT
     shape = (*weight.shape[:2], patch_size, patch_size)
-    return found.view(shape).to(weight)
+    return found.view(shape).float()

@@ -1,7 +1,9 @@
 """Backbones that count what a pretrained checkpoint covers."""
 
+import logging
 from typing import Optional
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit
 
 from ...checkpoint import load_weights
@@ -32,6 +34,14 @@ class PretrainedBackbone(BaseModule):
         pretrained = [c for c in cfgs if c['type'] in _PRETRAINED]
         if not pretrained:
             super().init_weights()
+            if (frozen := getattr(self, 'frozen_stages', 0)) > 0:
+                print_log(
+                    f'frozen_stages={frozen}, but no pretrained weights are '
+                    f'given: {type(self).__name__} stays at random numbers '
+                    'unless a checkpoint is loaded over it',
+                    logger='current',
+                    level=logging.WARNING,
+                )
             return
         if len(cfgs) > 1:
             raise ValueError(
@@ -54,7 +64,8 @@ def _load(
         lines = [f'{error}.']
         if made_by:
             lines.append(f'Make it:            {made_by}')
-        lines.append(
-            'Start from scratch: --cfg-options model.backbone.init_cfg=None'
-        )
+        scratch = 'model.backbone.init_cfg=None'
+        if getattr(module, 'frozen_stages', 0) > 0:
+            scratch += ' model.backbone.frozen_stages=-1'
+        lines.append(f'Start from scratch: --cfg-options {scratch}')
         raise FileNotFoundError('\n'.join(lines)) from None

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from halvit_mm.models import HaLViT, PlainViT
 from tests.helpers import build, gradients, loss_of, randomise
@@ -73,3 +74,15 @@ def test_frozen_layers_drop_nothing(cls):
     model = randomise(build(cls, **options, drop_path_rate=0.9)).train()
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(model(x)[0], model(x)[0])
+
+
+def test_frozen_random_numbers_are_told(caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        build(PlainViT, frozen_stages=2).init_weights()
+        build(PlainViT).init_weights()
+    finally:
+        logger.removeHandler(caplog.handler)
+    (message,) = (r.message for r in caplog.records if 'frozen' in r.message)
+    assert message.startswith('frozen_stages=2, but no pretrained weights are')

@@ -119,21 +119,31 @@ def _link(entry: Entry) -> str:
 def _classifier_row(entry: Entry) -> Dict[str, str]:
     backbone, total = entry.parts
     paper, measured = entry.paper, entry.measured
-    macs = f'{total.macs / 1e9:.2f} / '
-    macs += f'{(total.macs + total.attention_macs) / 1e9:.2f}'
+    macs = total.macs + total.attention_macs
     return {
         'model': _link(entry),
-        'backbone, stored': f'{backbone.stored:,}',
-        'backbone, paper, M': _cell(paper.get('params_backbone'), '.1f'),
-        'with head, stored': f'{total.stored:,}',
-        'with head, paper, M': _cell(paper.get('params'), '.1f'),
-        'effective': f'{total.effective:,}',
-        'file MB': f'{total.megabytes:.1f}',
-        'multiply-adds G, without / with attention matmuls': macs,
-        'multiply-adds, paper': _cell(paper.get('flops')),
-        'CPU latency ms': _cell(measured.get('latency_ms')),
         'top-1 / top-5, ours': _accuracies(measured),
         'top-1 / top-5, paper': _accuracies(paper),
+        'stored': f'{backbone.stored:,}',
+        'file MB': f'{total.megabytes:.1f}',
+        'multiply-adds G': f'{macs / 1e9:.2f}',
+        'latency ms': _cell(measured.get('latency_ms')),
+    }
+
+
+def _counts_row(entry: Entry) -> Dict[str, str]:
+    backbone, total = entry.parts
+    paper = entry.paper
+    return {
+        'model': paper['name'],
+        'backbone; paper, M': f'{backbone.stored:,}; '
+        + _cell(paper.get('params_backbone'), '.1f'),
+        'with head; paper, M': f'{total.stored:,}; '
+        + _cell(paper.get('params'), '.1f'),
+        'effective': f'{total.effective:,}',
+        'multiply-adds G without attention; paper': (
+            f'{total.macs / 1e9:.2f}; {_cell(paper.get("flops"))}'
+        ),
         'source': paper['source'],
     }
 
@@ -142,13 +152,13 @@ def _detector_row(entry: Entry) -> Dict[str, str]:
     paper, measured = entry.paper, entry.measured
     return {
         'backbone': _link(entry),
-        'detector, stored': f'{entry.stored:,}',
-        'detector, paper, M': _cell(paper.get('params'), '.1f'),
-        'effective': f'{entry.effective:,}',
         'box AP, ours': _cell(measured.get('box_ap')),
+        'paper': _cell(paper.get('box_ap')),
         'mask AP, ours': _cell(measured.get('mask_ap')),
-        'box AP, paper': _cell(paper.get('box_ap')),
-        'mask AP, paper': _cell(paper.get('mask_ap')),
+        'paper ': _cell(paper.get('mask_ap')),
+        'stored': f'{entry.stored:,}',
+        'paper, M': _cell(paper.get('params'), '.1f'),
+        'effective': f'{entry.effective:,}',
         'source': paper['source'],
     }
 
@@ -164,6 +174,7 @@ def write_page(zoo: Zoo, path: Path, picture: str) -> None:
     sizes = {' x '.join(map(str, entry.size)) for entry in zoo.detectors}
     text = Template(_TEMPLATE.read_text()).substitute(
         classifiers=Table([_classifier_row(e) for e in zoo.classifiers]),
+        counts=Table([_counts_row(e) for e in zoo.classifiers]),
         detectors=Table([_detector_row(e) for e in zoo.detectors]),
         device=zoo.device,
         picture=picture,
