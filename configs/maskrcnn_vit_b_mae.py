@@ -37,7 +37,7 @@ model = dict(
 
 # Large-scale jitter, ViTDet's and the host's.
 train_pipeline = [
-    dict(type='halvit_mm.LoadImageFromFile', max_broken=10),
+    dict(type='LoadImageFromFile', _scope_='halvit_mm', max_broken=10),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='RandomResize',

@@ -35,3 +35,5 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 DATA_SAMPLERS = _child(mmengine_registry.DATA_SAMPLERS, 'engine')
 LOOPS = _child(mmengine_registry.LOOPS, 'engine')
 HOOKS = _child(mmengine_registry.HOOKS, 'engine')
+LOG_PROCESSORS = _child(mmengine_registry.LOG_PROCESSORS, 'engine')
+VISBACKENDS = _child(mmengine_registry.VISBACKENDS, 'engine')

@@ -95,7 +95,7 @@ RULES = {
     ),
     'datasets.coco_check': Rule(others=('numpy', 'PIL', 'pycocotools')),
     'engine': Rule(
-        ours=('registry', 'compression', 'checkpoint', 'ops'),
+        ours=('registry', 'compression', 'checkpoint', 'ops', 'visualization'),
         others=('torch', 'mmengine', 'mmpretrain.engine', 'numpy'),
     ),
     'visualization': Rule(
@@ -118,6 +118,7 @@ RULES = {
             'yaml',
         ),
     ),
+    'host': Rule(),
     'doctor': Rule(ours=('compat', 'ops'), others=('torch',)),
     # the tools never one another; `own`: what lies beside their scripts
     'tools': Rule(

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from halvit_mm.apis import train
+from halvit_mm.apis import add_tensorboard, train
 from halvit_mm.apis.cli import (
     add_run_arguments,
     errors_in_short,
@@ -31,6 +31,11 @@ def parse_args():
         action='store_true',
         help='scale the learning rate with the images a step',
     )
+    parser.add_argument(
+        '--log',
+        choices=['tensorboard'],
+        help='where curves and pictures go as well, to <work_dir>/tensorboard',
+    )
     add_run_arguments(parser)
     return parser.parse_args()
 
@@ -50,6 +55,8 @@ def main():
     )
     try:
         with errors_in_short():
+            if args.log:
+                add_tensorboard(cfg)
             train(cfg)
     except BrokenNumbersError as error:
         print(error, file=sys.stderr)

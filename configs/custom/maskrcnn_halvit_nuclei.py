@@ -27,7 +27,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/instances_train.json',
         pipeline=[
-            dict(type='halvit_mm.LoadImageFromFile', max_broken=10),
+            dict(type='LoadImageFromFile', _scope_='halvit_mm', max_broken=10),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             # A crop without objects is passed over: nuclei are everywhere.
             dict(type='RandomCrop', crop_size=(128, 128)),

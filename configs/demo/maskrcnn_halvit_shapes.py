@@ -66,7 +66,7 @@ train_dataloader = dict(
         metainfo=metainfo,
         filter_cfg=dict(filter_empty_gt=False),  # the ground alone teaches too
         pipeline=[
-            dict(type='halvit_mm.LoadImageFromFile'),
+            dict(type='LoadImageFromFile', _scope_='halvit_mm'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackDetInputs'),

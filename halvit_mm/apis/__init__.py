@@ -4,10 +4,12 @@ from .coco_summary import coco_summary, print_coco_summary
 from .config import load_config
 from .model_info import model_info, print_model_info
 from .predict import Predictor
+from .tensorboard import add_tensorboard
 from .training import build_runner, test, train
 
 __all__ = [
     'Predictor',
+    'add_tensorboard',
     'build_runner',
     'coco_summary',
     'load_config',

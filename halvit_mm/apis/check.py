@@ -5,6 +5,7 @@ import resource
 import statistics
 from typing import Dict, NamedTuple, Optional, Sequence
 
+import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
@@ -18,7 +19,7 @@ class Check(NamedTuple):
 
     losses: Dict[str, float]  # of the last step
     seconds: float  # median of a step; without the first, which allocates
-    peak_gib: float  # most memory that this process has used so far, GiB
+    peak_gib: float  # most memory, GiB: of the GPU, else of this process
 
 
 def check_config(
@@ -26,10 +27,12 @@ def check_config(
     size: Optional[Sequence[int]] = None,
     num_images: int = 2,
     steps: int = 1,
+    device: str = 'cpu',
 ) -> Check:
     """Build the model and its optimiser of a config and train on noise.
 
-    Pretrained weights are not loaded and no data are read.
+    Pretrained weights are not loaded and no data are read. On the CPU the
+    memory is the most that this process has used since it began.
 
     Args:
         cfg: From :func:`.load_config`.
@@ -37,14 +40,21 @@ def check_config(
             for a detector and the model's own size for a classifier.
         num_images: Images in a step.
         steps: Number of steps, at least 1.
+        device: Where the model is trained, such as ``'cuda'``.
 
     Raises:
-        ValueError: If the sum of the losses is not finite.
+        ValueError: If the sum of the losses is not finite, or there is no
+            such device.
     """
-    model = build_model(cfg).train()
+    on_gpu = torch.device(device).type == 'cuda'
+    if on_gpu and not torch.cuda.is_available():
+        raise ValueError(f'device {device}: there is no GPU')
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    model = build_model(cfg).to(device).train()
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     size = size or ((128, 160) if is_detector(cfg) else image_size(cfg))
-    clock = Clock()
+    clock = Clock(device)
     for step in range(steps):
         batch = fake_batch(cfg, tuple(size), num_images)
         clock.mark(step)
@@ -55,6 +65,8 @@ def check_config(
             raise ValueError(f'the loss is not finite: {losses}')
     times = list(clock.phases().values())  # milliseconds
     seconds = statistics.median(times[1:] or times) / 1e3
-    # ru_maxrss is in KiB on Linux
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Check(losses, seconds, peak)
+    if on_gpu:
+        peak = torch.cuda.max_memory_allocated(device)
+    else:  # in KiB on Linux
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    return Check(losses, seconds, peak / 2**30)

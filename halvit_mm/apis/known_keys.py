@@ -29,7 +29,7 @@ KNOWN_KEYS = {
     *('custom_imports', 'runner_type', 'tta_model', 'tta_pipeline'),
     # ours
     *('broken_numbers', 'classes', 'data_root', 'fips', 'fit_schedule'),
-    *('feature_collapse', 'step_checkpoints'),
+    *('feature_collapse', 'pictures', 'step_checkpoints'),
 } - {'self', 'cfg'}
 
 #: Keys for what builds, beside the constructor's.
@@ -107,6 +107,7 @@ def known_keys(
     kind = option.get('type', node.get('type'))
     takers = [] if len(path) > 1 else _WITHOUT_TYPE.get(path[0], [])
     if kind is not None:
+        scope = {**node, **option}.get('_scope_', scope)
         takers = _registered(kind, path[0], scope)
     elif path == ('train_cfg',):
         by_epoch = {**node, **option}.get('by_epoch', True)

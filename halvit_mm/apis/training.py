@@ -12,7 +12,6 @@ from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from ..checkpoint import load_weights
 from ..compression import convert, is_compressed_file
@@ -20,7 +19,9 @@ from ..engine import (
     AgreementHook,
     BrokenNumbersHook,
     FeatureCollapseHook,
+    PicturesHook,
     ResumedScheduleHook,
+    Runner,
     StepCheckpointHook,
     check_space,
     make_exact,
@@ -60,7 +61,8 @@ def train(cfg: Config) -> Runner:
 
     ``cfg.broken_numbers`` has the arguments of :class:`.BrokenNumbersHook`;
     None lets NaN and infinity pass. ``cfg.feature_collapse`` has those of
-    :class:`.FeatureCollapseHook`, and None turns it off.
+    :class:`.FeatureCollapseHook`, ``cfg.pictures`` those of
+    :class:`.PicturesHook`, and None turns each off.
     ``cfg.step_checkpoints`` is the interval of :class:`.StepCheckpointHook`.
 
     Args:
@@ -95,6 +97,9 @@ def train(cfg: Config) -> Runner:
     collapse = cfg.get('feature_collapse', {})
     if collapse is not None:
         runner.register_hook(FeatureCollapseHook(**collapse))
+    pictures = cfg.get('pictures', {})
+    if pictures is not None:
+        runner.register_hook(PicturesHook(**pictures))
     warn_of_batch_size(runner)
     fit_schedule(runner)
     runner.train()

@@ -17,12 +17,16 @@ from .exact_resume import (
 from .feature_collapse import FeatureCollapseHook
 from .graphed import GraphedForward
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .log_processor import LogProcessor
 from .optim_wrapper import BFloat16OptimWrapper
 from .peak_to_final import PeakToFinalHook
+from .pictures import PicturesHook
 from .preemption import PREEMPTED_STATUS, StepCheckpointHook
 from .processes import die_with_parent
 from .resumed_schedule import ResumedScheduleHook
 from .rigl_hook import RigLHook
+from .runner import Runner
+from .tensorboard import TensorboardVisBackend
 
 __all__ = [
     'BROKEN_STATUS',
@@ -36,13 +40,17 @@ __all__ = [
     'FeatureCollapseHook',
     'GraphedForward',
     'LayerDecayOptimWrapperConstructor',
+    'LogProcessor',
     'PeakToFinalHook',
+    'PicturesHook',
     'ResumableBatchSampler',
     'ResumedScheduleHook',
     'RigLHook',
+    'Runner',
     'SeedHook',
     'SeededDataset',
     'StepCheckpointHook',
+    'TensorboardVisBackend',
     'check_space',
     'die_with_parent',
     'make_exact',

@@ -74,7 +74,7 @@ def _draw(
     return without
 
 
-def _read_image(path: Path, size: tuple) -> Optional[np.ndarray]:
+def read_image(path: Path, size: tuple) -> Optional[np.ndarray]:
     """An image, (H, W, 3), RGB, 0 to 1; None if it is missing or broken.
 
     Args:
@@ -151,7 +151,7 @@ def draw_detections(
     for img_id in ids[:: max(1, len(ids) // num_images)][:num_images]:
         info = truth.imgs[img_id]
         path = Path(image_dir) / info['file_name']
-        image = _read_image(path, (info.get('height'), info.get('width')))
+        image = read_image(path, (info.get('height'), info.get('width')))
         if image is None:
             skipped['missing or broken images'] += 1
         else:

@@ -105,6 +105,8 @@ def test_variables_of_the_file_change_nothing(key, path, effect):
         ('model.backbone.init_cfg', None, DETECTOR),
         ('model.test_cfg.rcnn.mask_thr', 0.4, DETECTOR),  # has no type
         ('train_dataloader.dataset.pipeline.0.max_broken', 3, DETECTOR),
+        # of the type in its own scope
+        ('val_dataloader.dataset.pipeline.0.bit_depth', 12, DETECTOR),
         ('param_scheduler.1.end', 5, DETECTOR),
         ('train_dataloader.drop_last', True, DETECTOR),
         ('train_dataloader.num_batch_per_epoch', 3, DETECTOR),

@@ -93,6 +93,7 @@ def test_own_data_without_workers(shapes, tmp_path):
         '1 x 2 = 2: the linear rule gives 0.000125; --auto-scale-lr applies',
     ):
         assert line in output
+    assert len(output.partition('Epoch(train)')[0].splitlines()) <= 30
     assert '[1][1/5]  lr: 5.0000e-06' in output
     assert '[1][2/5]  lr: 5.0000e-04' in output
     assert '[1][5/5]  lr: 1.2500e-04' in output  # 2 of the cosine's 3 steps

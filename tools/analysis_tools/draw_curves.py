@@ -1,7 +1,6 @@
 """Draw the loss and score curves of a training run."""
 
 import argparse
-from pathlib import Path
 
 from halvit_mm.apis.cli import errors_in_short
 from halvit_mm.visualization import draw_curves
@@ -17,10 +16,7 @@ def parse_args():
 @errors_in_short()
 def main():
     args = parse_args()
-    logs = sorted(Path(args.work_dir).glob('*/vis_data/scalars.json'))
-    if not logs:
-        raise FileNotFoundError(f'{args.work_dir} has no training log')
-    draw_curves(str(logs[-1]), args.out)
+    draw_curves(args.work_dir, args.out)
     print(args.out)
 
 

@@ -3,7 +3,7 @@ _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 
 train_pipeline = [
     # A broken image is skipped with its path, at most max_broken a worker.
-    dict(type='halvit_mm.LoadImageFromFile', max_broken=10),
+    dict(type='LoadImageFromFile', _scope_='halvit_mm', max_broken=10),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
