@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from .conftest import ONE_EPOCH, assert_picture, tool
 
-OWN_DATA = 'configs/custom/maskrcnn_vit_s_dinov2.py'  # a frozen backbone
+OWN_DATA = 'configs/custom/maskrcnn_vit_s_dinov2.py'
 
 
 def test_long_lists_are_in_the_file_only(shapes, tmp_path):
@@ -15,6 +15,7 @@ def test_long_lists_are_in_the_file_only(shapes, tmp_path):
         'train_dataloader.dataset.ann_file=annotations/train.json',
         'val_dataloader.dataset.ann_file=annotations/val.json',
         'model.backbone.init_cfg=None',
+        'model.backbone.frozen_stages=12',
         # two small pictures, one step
         'train_dataloader.dataset.indices=2',
         'train_dataloader.dataset.pipeline.2.scales=[(64,64)]',
