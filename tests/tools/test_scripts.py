@@ -8,6 +8,7 @@ SCRIPTS = sorted(
     str(path)
     for folder in ('tools', 'tools/*_tools', 'tools/*_converters')
     for path in ROOT.glob(f'{folder}/*.py')
+    if path.name != 'dist_launch.py'  # whose options are torchrun's
 )
 # As `python SCRIPT --help` does it, with its folder first in the path, but
 # the imports are paid for once.

@@ -1,6 +1,7 @@
 """Trainings in processes of their own, which are told to end."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ def start(command, work_dir, options, steps=3):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        # A shell's background jobs, the tests among them, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
     )
     output = []

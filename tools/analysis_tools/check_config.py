@@ -60,7 +60,7 @@ def main():
             text = ', '.join(f'{k} {v:.3f}' for k, v in result.losses.items())
             print(
                 f'ok     {path}: batch {batch}, '
-                f'{result.seconds:.2f} s a step, '
+                f'{result.seconds:.3g} s a step, '
                 f'{batch / result.seconds:.2f} images/s, '
                 f'peak {result.peak_gib:.2f} GiB, {text}'
             )
