@@ -74,7 +74,8 @@ def to_ours(state_dict: StateDict, source: str) -> StateDict:
             found[key] = _scaled(found[key], scale, key)
     for token, tensor in tokens.items():
         _take_in(token, tensor, found)
-    _add_position(found)
+    if source.startswith('timm'):
+        _add_position(found)
     if dropped:
         say(f'without a counterpart here ({len(dropped)}): {dropped[:9]}')
     return found

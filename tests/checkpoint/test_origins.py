@@ -173,3 +173,13 @@ def test_why_a_file_of_no_known_project_does_not_fit(tmp_path):
     with pytest.raises(ValueError, match='rotary positions') as info:
         load_weights(build(PlainViT), path)
     assert 'ignore=' not in str(info.value)
+
+
+def test_embeddings_of_a_square_number_that_have_the_cls_token_s():
+    """3 x 5 tokens and the cls token: only timm leaves the latter out."""
+    state = {
+        'embeddings.cls_token': torch.ones(1, 1, 8),
+        'embeddings.position_embeddings': torch.ones(1, 16, 8),
+    }
+    found = to_ours(state, 'transformers-vit')
+    assert found['backbone.pos_embed'].shape == (1, 16, 8)

@@ -26,21 +26,8 @@ from ...models import heads  # noqa: F401
 from ..config import dataset_metainfo, load_config, set_classes
 from ..model_info import build_model
 
-#: Of a file that does not say how its model was tested: as on COCO.
-_COCO_PIPELINE = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=(
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-        ),
-    ),
-]
+#: Of a file that does not say how its model was tested.
+_COCO = "_base_ = 'mmdet::_base_/datasets/coco_instance.py'"
 _SUFFIXES = ('.pth', '.safetensors')
 
 
@@ -226,6 +213,6 @@ def _pipeline_of(cfg: Config, weights: Path) -> List[dict]:
             'takes the size of a config',
             logger='current',
         )
-        return _COCO_PIPELINE
+        cfg = Config.fromstring(_COCO, '.py')
     steps = get_test_pipeline_cfg(cfg)
     return [dict(s) for s in steps if 'LoadAnnotations' not in s['type']]
