@@ -101,3 +101,14 @@ def test_a_frozen_backbone_is_not_looked_at(tmp_path, caplog):
     runner.model.backbone.weight.requires_grad = False
     hook.before_train(runner)
     assert not runner.model.backbone._forward_hooks
+
+
+def test_validation_is_not_measured(tmp_path):
+    runner = tiny_runner(tmp_path, dict(interval=9), model=Model(0.0))
+    hook = FeatureCollapseHook(interval=1)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    for training in (False, True):
+        runner.model.train(training)
+        runner.model(torch.randn(2, 4))
+        assert (hook._last is not None) == training

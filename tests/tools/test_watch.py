@@ -48,3 +48,9 @@ def test_long_lists_are_in_the_file_only(shapes, tmp_path):
     assert len(events) == has_tensorboard
     names = {path.name for path in (tmp_path / 'samples/epoch_1').iterdir()}
     assert names == {f'{number:06d}.jpg' for number in range(1, 5)}
+
+
+def test_collapsing_features_are_looked_for(detected):
+    """By default, in every training of a backbone."""
+    (file,) = detected.glob('*/vis_data/scalars.json')
+    assert '"varying_share": ' in file.read_text()
