@@ -7,7 +7,7 @@ from typing import NamedTuple, Tuple
 
 import pytest
 
-from .tools.conftest import ROOT
+from .commands import ROOT
 
 PACKAGE = 'halvit_mm'
 

@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_parameters, without_autocast
-from .fallback.products import product_dtype
-from .routing import uses_definition
-from .schemas import NAMESPACE
+from .choice import uses_definition
+from .products import pack, product_dtype
+from .register import like, register
 
-_ops = getattr(torch.ops, NAMESPACE)
+SCHEMAS = {
+    # wq, wkv (D, D) -> [wq; wkv; wkv^T] (3 D, D) in `dtype`, for inference
+    'pack_qkv': '(Tensor wq, Tensor wkv, ScalarType dtype) -> Tensor',
+}
 _graphs_version = 0
 
 
@@ -48,11 +51,11 @@ def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
         ValueError: If the matrices differ in shape, device or dtype.
     """
     shape = (wq.shape[1], wq.shape[1])
-    expected = {'wq': (wq, shape), 'wkv': (wkv, shape)}
+    expected = (('wq', wq, shape), ('wkv', wkv, shape))
     check_parameters('pack_qkv', wq, expected)
     if uses_definition(wq, wq.shape[1]):
         return torch.cat((wq, wkv, wkv.t())).detach().to(dtype)
-    return _ops.pack_qkv(wq.detach(), wkv.detach(), dtype)
+    return _pack_qkv(wq.detach(), wkv.detach(), dtype)
 
 
 def packed_qkv(
@@ -76,3 +79,15 @@ def packed_qkv(
     with without_autocast(x):
         qkv = F.linear(rows, packed.to(dtype), bias).to(packed.dtype)
     return qkv.chunk(3, dim=-1)
+
+
+def _fake(wq, wkv, dtype):
+    return like(wq, 3 * wq.shape[0], wq.shape[1], dtype=dtype)
+
+
+_pack_qkv = register(
+    'pack_qkv',
+    SCHEMAS,
+    lambda wq, wkv, dtype: pack(dtype, wq, wkv, wkv.t()),
+    _fake,
+)

@@ -9,7 +9,7 @@ import torch
 from halvit_mm.apis import load_config, model_info, print_model_info
 from halvit_mm.apis.model_info import build_model, count_parameters
 
-from ..tools.conftest import ROOT
+from ..commands import ROOT
 
 SMALL = (64, 96)  # height and width for detectors, for speed
 

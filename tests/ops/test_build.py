@@ -1,6 +1,7 @@
 """``setup.py``: the CUDA build of the operators, and the install without."""
 
 import re
+import runpy
 import shutil
 import sys
 import tarfile
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 from torch.utils import cpp_extension
 
-from halvit_mm.ops import extension
-from halvit_mm.ops.schemas import SCHEMAS
+from halvit_mm.ops import build
+from halvit_mm.ops.register import SCHEMAS
 
-from ..tools.conftest import ROOT, run
+from ..commands import ROOT, run
 
 CSRC = ROOT / 'halvit_mm' / 'ops' / 'csrc'
 PURE = 'halvit_mm: pure Python install; FORCE_CUDA=1 pip install'
@@ -88,10 +89,9 @@ def test_compilers_do_not_warn(built):
 def test_library_says_what_it_is(built):
     import torch
 
-    build = extension.read_build(built[0])
-    assert build == {
-        'schema': extension.schema_digest(),
-        'source': extension.source_digest(),
+    assert build.read_build(built[0]) == {
+        'schema': build.schema_digest(),
+        'source': build.source_digest(),
         'torch': '.'.join(torch.__version__.split('.')[:2]),
         'cuda': torch.version.cuda,
         'archs': '8.0;9.0+PTX',
@@ -108,6 +108,13 @@ def test_library_registers_every_operator(built):
     )
     result = run(sys.executable, '-c', code, built[0], *SCHEMAS)
     assert result.stdout.split()[-1:] == ['True'], result.stdout
+
+
+def test_schemas_are_read_without_importing(monkeypatch):
+    """The library's digest and the loader's are of the same text."""
+    monkeypatch.setattr(sys, 'argv', ['setup.py', '--version'])
+    monkeypatch.chdir(ROOT)
+    assert runpy.run_path('setup.py')['schemas']() == SCHEMAS
 
 
 @pytest.fixture(scope='module')

@@ -9,6 +9,7 @@ from halvit_mm.models.backbones import HaLViT
 from halvit_mm.models.layers import TiedEncoderLayer
 from tests.helpers import DETECTION, build, gradients, loss_of, randomise
 
+HALF = (torch.bfloat16, torch.float16)
 IMAGE = torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
 OPTIONS = {
     'default': {},
@@ -47,7 +48,7 @@ def test_float32(options):
 
 
 @pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', HALF)
 def test_16_bits(options, dtype):
     """No further from float32 than twice what autocast alone is."""
     model = ready(**{**options, 'drop_path_rate': 0})  # drawn in the dtype
@@ -152,3 +153,29 @@ def test_an_empty_batch():
     out, grads = run(ready(), 'auto', image=IMAGE[:0])
     assert out.shape == (0, 32)
     assert all(not grad.any() for grad in grads.values())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(
+    ops.backend('cuda') != 'cuda',
+    reason=f'no GPU: {ops.backend_reason("cuda")}',
+)
+@pytest.mark.parametrize('dtype', [torch.float32, *HALF])
+def test_on_a_gpu(dtype):
+    model = randomise(build(HaLViT)).cuda().train()
+    image = IMAGE.cuda()
+    results = []
+    for choice in ('auto', 'plain'):
+        model.zero_grad(set_to_none=True)
+        enabled = dtype != torch.float32
+        with ops.use(choice), torch.autocast('cuda', dtype, enabled=enabled):
+            outs = [o.float() for o in model(image)]
+        loss_of([o.cpu() for o in outs]).backward()
+        results.append((outs[0], gradients(model)))
+    tolerance = 2e-4 if dtype == torch.float32 else 5e-2
+    (actual, grads), (expected, expected_grads) = results
+    assert (actual - expected).norm() <= tolerance * expected.norm()
+    for name, grad in grads.items():
+        if not name.endswith('kv.bias'):  # zero, but for rounding
+            other = expected_grads[name]
+            assert (grad - other).norm() <= tolerance * other.norm(), name
