@@ -59,6 +59,10 @@ inline void unpack_half(uint32_t word, float& low, float& high) {
   high = c10::Half(word >> 16, c10::Half::from_bits());
 }
 
+inline void store_vector(void* at, uint4 value) {
+  *static_cast<uint4*>(at) = value;
+}
+
 }  // namespace halvit
 
 #define threadIdx ::halvit::emulation::indices.thread
