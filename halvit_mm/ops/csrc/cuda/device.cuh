@@ -55,6 +55,14 @@ inline int processors() {
   return count > 0 ? count : 1;
 }
 
+// How many blocks of a kernel the device runs at a time.
+template <typename Kernel>
+int64_t resident_blocks(Kernel* kernel, int threads) {
+  int count = 1;  // a failure is told by the launch
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, threads, 0);
+  return int64_t{processors()} * (count > 0 ? count : 1);
+}
+
 }  // namespace halvit
 #endif
 
