@@ -141,20 +141,20 @@ int64_t blocks_down(int64_t rows, int64_t cols, int share) {
 
 template <Dtype kDtype>
 void launch_forward(const ActivationForward& p, dim3 grid, Stream stream) {
-  auto* kernel = activation_kernel<Activation::kGelu, kDtype>;
+  auto* gelu = activation_kernel<Activation::kGelu, kDtype>;
   if (p.activation == Activation::kGeluTanh) {
-    kernel = activation_kernel<Activation::kGeluTanh, kDtype>;
+    gelu = activation_kernel<Activation::kGeluTanh, kDtype>;
   }
-  HALVIT_LAUNCH(kernel, grid, dim3(kThreads), stream, p);
+  HALVIT_LAUNCH(gelu, grid, dim3(kThreads), stream, p);
 }
 
 template <Dtype kDtype>
 void launch_backward(const ActivationBackward& p, dim3 grid, Stream stream) {
-  auto* kernel = activation_backward_kernel<Activation::kGelu, kDtype>;
+  auto* gelu_backward = activation_backward_kernel<Activation::kGelu, kDtype>;
   if (p.activation == Activation::kGeluTanh) {
-    kernel = activation_backward_kernel<Activation::kGeluTanh, kDtype>;
+    gelu_backward = activation_backward_kernel<Activation::kGeluTanh, kDtype>;
   }
-  HALVIT_LAUNCH(kernel, grid, dim3(kThreads), stream, p);
+  HALVIT_LAUNCH(gelu_backward, grid, dim3(kThreads), stream, p);
 }
 
 }  // namespace
