@@ -130,12 +130,19 @@ RULES = {
             ours=_EVERYTHING, others=others, own=own
         )
         for name, own, others in (
-            ('bench', (), (*_EVIDENCE, 'mmpretrain.models.backbones')),
+            (
+                'bench',
+                ('proof',),
+                (*_EVIDENCE, 'mmpretrain.models.backbones'),
+            ),
             ('benchmark', ('bench',), ('torch',)),
             ('study', (), _EVIDENCE),
             ('compare', ('study',), ()),
             ('compare_compression', ('study',), ()),
             ('ffn_spectrum', ('study',), _EVIDENCE),
+            # from the folder of `apis`, without what that package imports
+            ('proof', ('table', 'timing'), ('torch',)),
+            ('gpu_proof', ('proof',), ()),
             ('zoo', (), _EVIDENCE),
             ('model_zoo', ('zoo',), ()),
         )
