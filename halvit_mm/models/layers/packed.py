@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import ops
+from ...ops.packed import for_products
 from .tied_linear import TiedLinear
 from .untouched import are_untouched
 
@@ -25,6 +26,9 @@ class PackedModule(nn.Module):
 
     #: Packed tensors by name; empty while nothing is packed.
     packed: Dict[str, Optional[Tensor]] = {}
+    #: Data type that the packed numbers, the input and the output are rounded
+    #: to; the tensors lie in the one that products with them run in.
+    rounded_to: Optional[torch.dtype] = None
     _sources: Tuple[Any, ...] = ()
 
     def bypassed(self) -> List[Tuple[nn.Module, type]]:
@@ -53,7 +57,11 @@ class PackedModule(nn.Module):
         Args:
             dtype: Data type of the copy.
         """
-        self.packed = self.pack(dtype)
+        self.packed = {
+            name: t if t is None else for_products(t)
+            for name, t in self.pack(dtype).items()
+        }
+        self.rounded_to = dtype
         self._sources = self._read_sources()
         ops.invalidate_graphs()
 
@@ -98,9 +106,8 @@ class PackedModule(nn.Module):
 
     @property
     def packed_dtype(self) -> Optional[torch.dtype]:
-        """The data type of :attr:`packed_weights`, or None without any."""
-        tensors = self.packed_weights.values()
-        return next((t.dtype for t in tensors if t is not None), None)
+        """That of :attr:`packed_weights`' numbers, or None without any."""
+        return self.rounded_to if self.packed_weights else None
 
     def train(self, mode: bool = True) -> 'PackedModule':
         """Set the mode; this drops the packed weights.
