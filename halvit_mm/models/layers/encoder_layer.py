@@ -1,5 +1,6 @@
 """The pre-norm encoder layer, untied or tied; they differ in nothing else."""
 
+from contextlib import nullcontext
 from typing import Callable, Tuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ... import ops
 from .attention import SelfAttention, TiedSelfAttention
 from .mlp import TiedFFN, init_ffn, untied_ffn
+from .packed import checked_once
 from .sharing import owns
 from .untouched import are_untouched
 
@@ -131,18 +133,19 @@ class TiedEncoderLayer(EncoderLayer):
         # whatever stands between layers sees x -> x.
         attn, ffn, drop_path = self.attn, self.ffn, self.drop_path
         drop_prob = drop_path.drop_prob if drop_path.training else 0.0
-        packed = getattr(attn, 'packed', None)
-        dtype = attn.packed_dtype if packed else None
-        y = ops.layer_norm(x, ln1.weight, ln1.bias, ln1.eps, dtype=dtype)
-        y, scale = attn(y, hw), None
-        if drop_prob:
-            scale = _kept(x, drop_prob, torch.float32) / (1 - drop_prob)
-        packed = getattr(ffn, 'packed', None)
-        dtype = ffn.packed_dtype if packed else None
-        x, y = ops.add_layer_norm(
-            x, y, ln2.weight, ln2.bias, ln2.eps, scale, dtype=dtype
-        )
-        y = ffn(y)
+        attn_packed = getattr(attn, 'packed', None)
+        ffn_packed = getattr(ffn, 'packed', None)
+        with checked_once() if attn_packed or ffn_packed else nullcontext():
+            dtype = attn.packed_dtype if attn_packed else None
+            y = ops.layer_norm(x, ln1.weight, ln1.bias, ln1.eps, dtype=dtype)
+            y, scale = attn(y, hw), None
+            if drop_prob:
+                scale = _kept(x, drop_prob, torch.float32) / (1 - drop_prob)
+            dtype = ffn.packed_dtype if ffn_packed else None
+            x, y = ops.add_layer_norm(
+                x, y, ln2.weight, ln2.bias, ln2.eps, scale, dtype=dtype
+            )
+            y = ffn(y)
         if not drop_prob:
             return x + y
         kept = _kept(y, drop_prob, y.dtype)[:, None, None]

@@ -1,6 +1,8 @@
 """Weights that are cast and packed once, for inference."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,36 @@ from ... import ops
 from ...ops.packed import for_products
 from .tied_linear import TiedLinear
 from .untouched import are_untouched
+
+#: Modules whose copy was found good in the forward pass under way, if any.
+_found_good: ContextVar[Optional[Set[nn.Module]]] = ContextVar(
+    '_found_good', default=None
+)
+
+
+@contextmanager
+def _remembering() -> Iterator[None]:
+    token = _found_good.set(set())
+    try:
+        yield
+    finally:
+        _found_good.reset(token)
+
+
+def checked_once() -> AbstractContextManager:
+    """Return the context of a forward pass, which checks each module once.
+
+    Several layers may share a module, and a layer asks before the module
+    does. Within another such context it does nothing.
+
+    Returns:
+        A context in which a :class:`PackedModule` whose copy was found good
+        uses it again without looking at the weights and hooks: changes that
+        the forward pass itself makes are seen by the next one.
+    """
+    if torch.compiler.is_compiling() or _found_good.get() is not None:
+        return nullcontext()
+    return _remembering()
 
 
 class PackedModule(nn.Module):
@@ -93,8 +125,12 @@ class PackedModule(nn.Module):
             not self.packed
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
-            or not are_untouched(*self.bypassed())
         ):
+            return {}
+        found_good = _found_good.get()
+        if found_good is not None and self in found_good:
+            return self.packed
+        if not are_untouched(*self.bypassed()):
             return {}
         sources = self._read_sources()
         if len(sources) != len(self._sources) or not all(
@@ -102,6 +138,8 @@ class PackedModule(nn.Module):
             for a, b in zip(sources, self._sources)
         ):
             self.unpack_weights()
+        elif found_good is not None:
+            found_good.add(self)
         return self.packed
 
     @property

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import Counter
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from halvit_mm import ops
-from halvit_mm.models.backbones import HaLViT, PlainViT
+from halvit_mm.models.backbones import HaLViT, PlainViT, SharedHaLViT
 from halvit_mm.models.layers import PackedModule, pack_weights, unpack_weights
 from halvit_mm.ops.packed import product_dtype
 from tests.helpers import build, randomise
@@ -215,6 +216,55 @@ def test_changes_of_a_part_are_seen(change):
     assert not torch.allclose(before, after)
     unpack_weights(model)
     assert_close(predict(model), after)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Module -> how often its weights were looked at for changes."""
+    counts, read = Counter(), PackedModule._read_sources
+
+    def counted(module):
+        counts.update([module])
+        return read(module)
+
+    monkeypatch.setattr(PackedModule, '_read_sources', counted)
+    return counts
+
+
+@pytest.mark.parametrize(('cls', 'modules'), [(HaLViT, 6), (SharedHaLViT, 4)])
+def test_weights_are_looked_at_once_a_call(cls, modules, reads):
+    """Of the model, or of a layer that is called by itself."""
+    model = build(cls).eval()
+    assert pack_weights(model) == modules
+    layer, x = model.layers[0], torch.randn(2, 16, 32)
+    for call, expected in (
+        (lambda: model(IMAGE), modules),
+        (lambda: layer(x, (4, 4)), 2),
+        (lambda: layer.ffn(x), 1),
+    ):
+        for _ in range(2):
+            reads.clear()
+            with torch.no_grad():
+                call()
+            assert len(reads) == reads.total() == expected
+
+
+@torch.no_grad()
+def test_nothing_is_remembered_of_a_call_that_fails():
+    model = packed_copy(ready(), torch.float32)
+
+    def fail(*_):
+        raise RuntimeError('on purpose')
+
+    handle = model.layers[1].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match='on purpose'):
+        model(IMAGE)
+    handle.remove()
+    change_in_place(model)
+    layer, x = model.layers[0], torch.randn(2, 16, 32)
+    after = layer(x, (4, 4))
+    unpack_weights(model)
+    assert_close(layer(x, (4, 4)), after)
 
 
 @pytest.mark.parametrize('part', ['attn', 'ffn'])
