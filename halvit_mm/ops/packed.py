@@ -58,26 +58,43 @@ def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
     return _pack_qkv(wq.detach(), wkv.detach(), dtype)
 
 
+def for_products(packed: Tensor) -> Tensor:
+    """Return packed weights in the dtype in which products with them run.
+
+    Args:
+        packed: Weights that are rounded to a dtype.
+
+    Returns:
+        The same numbers, in float32 on a CPU that multiplies in that dtype
+        element by element, so that no product has to cast them; else
+        ``packed``.
+    """
+    return packed.to(product_dtype(packed))
+
+
 def packed_qkv(
-    x: Tensor, packed: Tensor, bias: Optional[Tensor] = None
+    x: Tensor,
+    packed: Tensor,
+    bias: Optional[Tensor] = None,
+    dtype: Optional[torch.dtype] = None,
 ) -> Tuple[Tensor, Tensor, Tensor]:
     """Compute query, key and value by one product.
 
     Args:
         x: (B, T, D).
-        packed: (3 D, D), result of :func:`pack_qkv`.
-        bias: (3 D,) or None.
+        packed: (3 D, D), result of :func:`pack_qkv`, also as
+            :func:`for_products` leaves it.
+        bias: (3 D,) or None, in the dtype of ``packed``.
+        dtype: Dtype to which ``x`` and the results are rounded; by default
+            that of ``packed``.
 
     Returns:
-        ``q, k, v``, each (B, T, D): views of one tensor, in the dtype of
-        ``packed``.
+        ``q, k, v``, each (B, T, D): views of one tensor, in ``dtype``.
     """
-    dtype = product_dtype(packed)
-    bias = None if bias is None else bias.to(dtype)
-    # the values are those of packed's dtype, whatever they are multiplied in
-    rows = x.to(packed.dtype).to(dtype)
+    dtype = dtype or packed.dtype
     with without_autocast(x):
-        qkv = F.linear(rows, packed.to(dtype), bias).to(packed.dtype)
+        rows = x.to(dtype).to(packed.dtype)
+        qkv = F.linear(rows, packed, bias).to(dtype)
     return qkv.chunk(3, dim=-1)
 
 

@@ -9,7 +9,7 @@ from .ablations import (
 from .attention import SelfAttention, TiedSelfAttention
 from .encoder_layer import EncoderLayer, TiedEncoderLayer
 from .mlp import GELU_FORMS, SignedFFN, TiedFFN, init_ffn
-from .packed import PackedModule, pack_weights, unpack_weights
+from .packed import PackedModule, checked_once, pack_weights, unpack_weights
 from .sharing import share
 from .tied_linear import TiedLinear
 
@@ -27,6 +27,7 @@ __all__ = [
     'TiedFFN',
     'TiedLinear',
     'TiedSelfAttention',
+    'checked_once',
     'init_ffn',
     'pack_weights',
     'share',

@@ -201,8 +201,11 @@ class TiedSelfAttention(PackedModule, _SelfAttentionBase):
         return self.proj_drop(y)
 
     def _attend_packed(self, x, hw, qkv_weight, qkv_bias, out_bias) -> Tensor:
-        o = self.attend(*ops.packed_qkv(x, qkv_weight, qkv_bias), hw)
+        dtype = self.rounded_to
+        qkv = ops.packed_qkv(x, qkv_weight, qkv_bias, dtype)
+        o = self.attend(*qkv, hw)
         wq = qkv_weight[: self.q.out_features]
         with ops.without_autocast(o):
             # autocast may have cast inside the attention
-            return ops.tied_out(o.to(wq.dtype), wq, out_bias)
+            o = o.to(dtype).to(wq.dtype)
+            return ops.tied_out(o, wq, out_bias).to(dtype)

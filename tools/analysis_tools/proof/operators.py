@@ -77,7 +77,7 @@ def operator_calls(device: str, dtype: torch.dtype) -> Dict[str, List]:
         values[name] = rand(_D)
     values.update(wq=rand(_D, _D), wkv=rand(_D, _D), w=rand(_F, _D))
     values.update(b1=rand(_F), dtype=dtype, delta_dtype=dtype)
-    values.update(signed=True, approximate='none', impl=0)
+    values.update(signed=True, approximate='none')
 
     def run(name: str):
         return getattr(torch.ops.halvit, name)(*_call(name, values))
