@@ -1,6 +1,7 @@
 """Compiles the operators' sources for the CPU, as one shared library."""
 
 from pathlib import Path
+from typing import Tuple
 
 import torch
 from torch.utils import cpp_extension
@@ -11,11 +12,18 @@ HERE = Path(__file__).parent
 CSRC = ROOT / 'halvit_mm' / 'ops' / 'csrc'
 
 
-def build_host_library(target: Path) -> Path:
+#: An access that is not aligned ends the process.
+CHECKED = ('-O1', '-fsanitize=alignment', '-fsanitize-undefined-trap-on-error')
+#: Kernels and products do nothing; for the rest, as setup.py compiles it.
+IDLE = ('-O2', '-DHALVIT_HOST_IDLE')
+
+
+def build_host_library(target: Path, flags: Tuple[str, ...] = CHECKED) -> Path:
     """Compile the sources and the emulation of CUDA.
 
     Args:
         target: The library to write.
+        flags: For the compiler.
 
     Returns:
         The same.
@@ -23,10 +31,8 @@ def build_host_library(target: Path) -> Path:
     folders = [str(CSRC), str(HERE), *cpp_extension.include_paths()]
     abi = int(torch.compiled_with_cxx11_abi())
     run(
-        *('g++', '-std=c++17', '-O1', '-fPIC', '-shared', '-Wall', '-Werror'),
+        *('g++', '-std=c++17', *flags, '-fPIC', '-shared', '-Wall', '-Werror'),
         *('-Wno-unknown-pragmas', f'-D_GLIBCXX_USE_CXX11_ABI={abi}'),
-        # an access that is not aligned ends the process
-        *('-fsanitize=alignment', '-fsanitize-undefined-trap-on-error'),
         '-DHALVIT_HOST_EMULATION',
         *(f'-isystem{folder}' for folder in folders[2:]),
         *(f'-I{folder}' for folder in folders[:2]),

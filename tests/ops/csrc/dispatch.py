@@ -1,8 +1,9 @@
 """What it costs to call a layer's operators, apart from what they compute.
 
-A training step of one layer whose kernels do nothing and whose products are
-tiny, on a CPU: ``python -m tests.ops.csrc.dispatch``. The variants take turns;
-the medians are printed in milliseconds.
+A training step of one layer on a CPU, in milliseconds of the processor:
+``python -m tests.ops.csrc.dispatch``. With the library, its kernels and its
+products do nothing; the plain formulas and the fallback compute a few numbers.
+The variants of a line take turns, and medians are printed.
 """
 
 import json
@@ -21,8 +22,6 @@ VARIANTS = ('plain', 'fallback')
 
 def time_variants(library: str) -> None:
     """Time the variants in this process; with a library, as 'cuda'."""
-    import ctypes
-
     import torch
 
     from halvit_mm import ops
@@ -30,7 +29,6 @@ def time_variants(library: str) -> None:
     names = VARIANTS
     if library:
         torch.ops.load_library(library)
-        ctypes.CDLL(library).halvit_host_idle(1)
         names = ('plain', 'library')
     torch.set_num_threads(1)
     torch.backends.mkldnn.set_flags(False)
@@ -70,10 +68,10 @@ def time_variants(library: str) -> None:
 
 def main() -> None:
     """Build the library for the CPU, and time with and without it."""
-    from .build import build_host_library
+    from .build import IDLE, build_host_library
 
     with tempfile.TemporaryDirectory() as folder:
-        library = build_host_library(Path(folder) / 'libhalvit_host.so')
+        library = build_host_library(Path(folder) / 'libhalvit_host.so', IDLE)
         for path in ('', str(library)):
             subprocess.run(
                 [sys.executable, '-m', __spec__.name, 'time', path],

@@ -12,6 +12,10 @@
 #include "cuda/reduce.cu"
 #include "emulation.cpp"
 #include "library.cpp"
+#ifdef HALVIT_HOST_IDLE
+#include "idle_products.cpp"
+#else
 #include "products.cpp"
+#endif
 #include "tied_ffn.cpp"
 #include "tied_projection.cpp"
