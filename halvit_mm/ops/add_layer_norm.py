@@ -10,16 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_input, check_parameters, compute_dtype
+from .checks import check_arguments, compute_dtype
 from .choice import uses_definition
 from .products import empty
-from .register import (
-    like,
-    like_if,
-    none_if_empty,
-    refuse_second_derivative,
-    register,
-)
+from .register import like, like_if, register
 
 SCHEMAS = {
     # residual, delta (..., D); row_scale (B,): B = residual.shape[0].
@@ -96,9 +90,8 @@ def add_layer_norm(
         ValueError: If shapes, devices or dtypes do not fit.
     """
     op, D = 'add_layer_norm', weight.shape[0]
-    check_input(op, 'residual', residual, D)
-    expected = (('weight', weight, (D,)), ('bias', bias, (D,)))
-    check_parameters(op, residual, expected, may_cast=True)
+    parameters = (('weight', weight, (D,)), ('bias', bias, (D,)))
+    check_arguments(op, 'residual', residual, D, parameters, may_cast=True)
     if delta is not None and delta.shape != residual.shape:
         raise ValueError(
             f'{op}: delta has the shape {tuple(delta.shape)}, the residual '
@@ -115,9 +108,8 @@ def add_layer_norm(
         total, y = definition(residual, delta, weight, bias, eps, row_scale)
         return total, y if dtype is None else y.to(dtype)
     dtype = dtype or compute_dtype(residual)
-    total, y, _, _ = _add_layer_norm(
-        residual, delta, row_scale, weight, bias, eps, dtype
-    )
+    arguments = (residual, delta, row_scale, weight, bias, eps, dtype)
+    total, y, *_ = _add_layer_norm(*arguments)
     return residual if delta is None else total, y
 
 
@@ -188,10 +180,9 @@ def _backward(g_sum, g_y, x, mean, rstd, weight, row_scale, d_dtype, needs):
 
 
 def _norm_backward(g_y, x, mean, rstd, weight, needs):
-    wide = mean.dtype
+    wide, per_row = mean.dtype, (*x.shape[:-1], 1)
     weight_wide = weight.to(wide)
-    per_row = (*x.shape[:-1], 1)
-    dx, d_weight, d_bias = torch.ops.aten.native_layer_norm_backward(
+    dx, *d_params = torch.ops.aten.native_layer_norm_backward(
         g_y.to(wide),
         x.to(wide),
         x.shape[-1:],
@@ -202,8 +193,7 @@ def _norm_backward(g_y, x, mean, rstd, weight, needs):
         [True, *needs],
     )
     d_weight, d_bias = (
-        empty(weight) if d is None else d.to(weight.dtype)
-        for d in (d_weight, d_bias)
+        empty(weight) if d is None else d.to(weight.dtype) for d in d_params
     )
     return dx, d_weight, d_bias
 
@@ -241,19 +231,15 @@ def _save(ctx, inputs, output):
 
 
 def _gradients(ctx, g_sum, g_y, *_):
-    refuse_second_derivative('add_layer_norm')
-    if g_sum is None and g_y is None:
-        return (None,) * 7
     saved = ctx.saved_tensors
     delta_dtype = ctx.delta_dtype or saved[0].dtype
-    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3, 4)]
-    dx, d_delta, *rest = _add_layer_norm_backward(
-        g_sum, g_y, *saved, delta_dtype, needs[1:]
+    needs = [ctx.needs_input_grad[i] for i in (1, 3, 4)]
+    dx, d_delta, d_weight, d_bias = _add_layer_norm_backward(
+        g_sum, g_y, *saved, delta_dtype, needs
     )
-    if needs[1] and not d_delta.numel():
+    if needs[0] and not d_delta.numel():
         d_delta = dx  # the operator leaves out an equal one
-    dx, d_delta, *rest = none_if_empty((dx, d_delta, *rest), needs)
-    return dx, d_delta, None, *rest, None, None
+    return dx, d_delta, None, d_weight, d_bias, None, None
 
 
 _add_layer_norm = register(

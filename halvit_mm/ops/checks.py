@@ -6,8 +6,6 @@ from typing import Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-_GELUS = ('none', 'tanh')
-
 
 @torch.compiler.assume_constant_result  # it cannot be traced
 def _has_autocast(device_type: str) -> bool:
@@ -45,18 +43,30 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
     return nullcontext()
 
 
-def check_input(op: str, name: str, x: Tensor, width: int) -> None:
-    """Check the input of an operator.
+def check_arguments(
+    op: str,
+    name: str,
+    x: Tensor,
+    width: int,
+    expected: Sequence[Tuple[str, Optional[Tensor], Tuple[int, ...]]],
+    may_cast: bool = False,
+) -> None:
+    """Check the input and the parameters of an operator.
 
     Args:
         op: Name of the operator.
-        name: Name of the argument.
+        name: Name of its input.
         x: The input.
         width: Expected size of its last dimension.
+        expected: For each parameter its name, the tensor, or None, and the
+            shape that it should have. The first is not None.
+        may_cast: Whether the parameters may have another dtype than ``x``
+            without autocast.
 
     Raises:
         ValueError: If ``x`` is not floating-point, or not (..., width) with
-            at least one leading dimension.
+            at least one leading dimension, or if a parameter has another
+            shape, device or dtype than expected.
     """
     if not x.dtype.is_floating_point:
         raise ValueError(f'{op}: {name} is {x.dtype}, not floating-point')
@@ -65,28 +75,6 @@ def check_input(op: str, name: str, x: Tensor, width: int) -> None:
             f'{op}: {name} has the shape {tuple(x.shape)}, expected '
             f'(..., {width})'
         )
-
-
-def check_parameters(
-    op: str,
-    x: Tensor,
-    expected: Sequence[Tuple[str, Optional[Tensor], Tuple[int, ...]]],
-    may_cast: bool = False,
-) -> None:
-    """Check the parameters of an operator.
-
-    Args:
-        op: Name of the operator.
-        x: Its input.
-        expected: For each parameter its name, the tensor, or None, and the
-            shape that it should have. The first is not None.
-        may_cast: Whether the parameters may have another dtype than ``x``
-            without autocast.
-
-    Raises:
-        ValueError: If a parameter has another shape, device or dtype than
-            expected.
-    """
     dtype, device = expected[0][1].dtype, x.device
     for name, tensor, shape in expected:
         if tensor is None or (
@@ -114,23 +102,3 @@ def check_parameters(
             f'{op}: the input is {x.dtype} and the weights are {dtype}: '
             'cast one of them, or use torch.autocast'
         )
-
-
-def check_gelu(approximate: str, signed: bool, hidden: int) -> None:
-    """Check the options of the FFN.
-
-    Args:
-        approximate: Form of GELU.
-        signed: Whether the second half of the hidden units is negated.
-        hidden: Number of hidden units.
-
-    Raises:
-        ValueError: If the form of GELU is unknown, or if an odd number of
-            hidden units is to be signed.
-    """
-    if approximate not in _GELUS:
-        raise ValueError(
-            f'approximate={approximate!r}: choose one of {list(_GELUS)}'
-        )
-    if signed and hidden % 2:
-        raise ValueError(f'{hidden} hidden units have no second half to sign')

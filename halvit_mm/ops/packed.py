@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_parameters, without_autocast
+from .checks import check_arguments, without_autocast
 from .choice import uses_definition
 from .products import pack, product_dtype
 from .register import like, register
@@ -50,10 +50,10 @@ def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
     Raises:
         ValueError: If the matrices differ in shape, device or dtype.
     """
-    shape = (wq.shape[1], wq.shape[1])
-    expected = (('wq', wq, shape), ('wkv', wkv, shape))
-    check_parameters('pack_qkv', wq, expected)
-    if uses_definition(wq, wq.shape[1]):
+    D = wq.shape[1]
+    expected = (('wq', wq, (D, D)), ('wkv', wkv, (D, D)))
+    check_arguments('pack_qkv', 'wq', wq, D, expected)
+    if uses_definition(wq, D):
         return torch.cat((wq, wkv, wkv.t())).detach().to(dtype)
     return _pack_qkv(wq.detach(), wkv.detach(), dtype)
 

@@ -75,14 +75,10 @@ def accumulate(
 def weight_gradient(
     weight: Tensor, *pairs: Tuple[Optional[Tensor], Optional[Tensor]]
 ) -> Tensor:
-    """Sum ``a^T b`` over pairs.
+    """Sum ``a^T b`` over pairs (T, M) and (T, N): the gradient of a weight.
 
-    Args:
-        weight: (M, N), the weight whose gradient this is.
-        pairs: (T, M) and (T, N); a pair with a None counts as zero.
-
-    Returns:
-        (M, N), in the dtype of the weight.
+    It has the shape (M, N) and the dtype of the weight. A pair with a None
+    counts as zero.
     """
     total = None
     for a, b in pairs:
@@ -92,14 +88,10 @@ def weight_gradient(
 
 
 def column_sum(x: Optional[Tensor], like: Tensor) -> Tensor:
-    """Sum over the tokens: the gradient of a bias.
+    """Sum (T, N) over the tokens, in float32 at least: a bias's gradient.
 
-    Args:
-        x: (T, N), or None for zero.
-        like: (N, ...), a tensor of the result's dtype.
-
-    Returns:
-        (N,), summed in float32 at least.
+    It has the shape (N,), for ``like`` (N, ...), and the dtype of ``like``.
+    None counts as zero.
     """
     if x is None:
         return like.new_zeros(like.shape[0])
@@ -120,11 +112,7 @@ def pack(dtype: torch.dtype, *matrices: Tensor) -> Tensor:
 def unpack(
     packed: Tensor, dtype: torch.dtype, *matrices: Tensor
 ) -> List[Tensor]:
-    """Return the matrices that :func:`pack` has cast, each in ``dtype``.
-
-    Where nothing was cast, ``packed`` is empty and the matrices themselves
-    are taken.
-    """
+    """Return what :func:`pack` has cast, or the matrices if it is empty."""
     if packed.numel():
         blocks = packed.split([len(matrix) for matrix in matrices])
     else:

@@ -52,8 +52,10 @@ def register(
         macs: Returns its multiply-adds, given shapes in place of tensors;
             None for an operator without products.
         gradient: What saves tensors for the backward pass and what returns a
-            gradient, or None, for each argument, as for
-            :func:`torch.library.register_autograd`.
+            gradient for each argument, as for
+            :func:`torch.library.register_autograd`. The second is called if
+            any result has a gradient; those of the others are None. What it
+            returns where no gradient is needed is dropped.
 
     Returns:
         The function to call.
@@ -68,7 +70,10 @@ def register(
     if gradient is not None:
         save, backward = gradient
         torch.library.register_autograd(
-            qualified, backward, setup_context=save, lib=_LIBRARY
+            qualified,
+            _first_derivative(name, backward),
+            setup_context=save,
+            lib=_LIBRARY,
         )
     packet = getattr(getattr(torch.ops, NAMESPACE), name)
     SCHEMAS[name], FALLBACKS[name] = schemas[name], fallback
@@ -91,38 +96,24 @@ def _without_autocast(kernel: Callable) -> Callable:
     return call
 
 
-def refuse_second_derivative(name: str) -> None:
-    """Raise in a backward pass that is itself differentiated.
+def _first_derivative(name: str, backward: Callable) -> Callable:
+    def call(ctx, *gradients):
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                f'{NAMESPACE}::{name} has no second derivative; '
+                'HALVIT_MM_OPS=plain computes by operators that have'
+            )
+        needs = ctx.needs_input_grad
+        if all(g is None for g in gradients):
+            return (None,) * len(needs)
+        found = backward(ctx, *gradients)
+        return tuple(g if need else None for g, need in zip(found, needs))
 
-    Args:
-        name: Name of the operator.
-
-    Raises:
-        NotImplementedError: If gradients are recorded.
-    """
-    if torch.is_grad_enabled():
-        raise NotImplementedError(
-            f'{NAMESPACE}::{name} has no second derivative; '
-            'HALVIT_MM_OPS=plain computes by operators that have'
-        )
-
-
-def none_if_empty(gradients, needs) -> Tuple[Optional[Tensor], ...]:
-    """Put None in the place of each gradient that is not needed."""
-    return tuple(g if need else None for g, need in zip(gradients, needs))
+    return call
 
 
 def like(x: Tensor, *shape: int, dtype: Optional[torch.dtype] = None):
-    """Make an uninitialised tensor, contiguous even if ``x`` is not.
-
-    Args:
-        x: Gives device, and shape and dtype where these are not given.
-        shape: Sizes of the result.
-        dtype: Dtype of the result.
-
-    Returns:
-        The tensor.
-    """
+    """Make an uninitialised tensor, contiguous even if ``x`` is not."""
     return x.new_empty(shape or x.shape, dtype=dtype or x.dtype)
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_gelu, check_input, check_parameters, compute_dtype
+from .checks import check_arguments, compute_dtype
 from .choice import uses_definition
 from .products import (
     accumulate,
@@ -29,13 +29,7 @@ from .products import (
     unpack,
     weight_gradient,
 )
-from .register import (
-    like,
-    like_if,
-    none_if_empty,
-    refuse_second_derivative,
-    register,
-)
+from .register import like, like_if, register
 
 SCHEMAS = {
     # x (..., D); w (F, D); signed: the second half of the hidden units counts
@@ -57,6 +51,8 @@ SCHEMAS = {
         'str approximate) -> Tensor'
     ),
 }
+
+_GELUS = ['none', 'tanh']
 
 
 def definition(
@@ -112,15 +108,16 @@ def tied_ffn(
         (B, T, D).
 
     Raises:
-        ValueError: If shapes, devices or dtypes do not fit, or an odd number
-            of hidden units is to be signed.
+        ValueError: If shapes, devices or dtypes do not fit, the form of GELU
+            is unknown, or an odd number of hidden units is to be signed.
     """
-    op, (F, D) = 'tied_ffn', w.shape
-    check_input(op, 'x', x, D)
-    check_parameters(
-        op, x, (('w', w, (F, D)), ('b1', b1, (F,)), ('b2', b2, (D,)))
-    )
-    check_gelu(approximate, signed, F)
+    F, D = w.shape
+    parameters = (('w', w, (F, D)), ('b1', b1, (F,)), ('b2', b2, (D,)))
+    check_arguments('tied_ffn', 'x', x, D, parameters)
+    if approximate not in _GELUS:
+        raise ValueError(f'{approximate=}: choose one of {_GELUS}')
+    if signed and F % 2:
+        raise ValueError(f'{F} hidden units have no second half to sign')
     if uses_definition(x, D, F):
         return definition(x, w, b1, b2, approximate, signed)
     x = x.to(compute_dtype(x))
@@ -134,10 +131,9 @@ def tied_ffn(
 
 def _parts(hidden: int, signed: bool) -> List[Tuple[slice, float]]:
     """Split the hidden units by sign; a product takes the sign as a factor."""
-    if not signed:
-        return [(slice(None), 1.0)]
     half = hidden // 2
-    return [(slice(half), 1.0), (slice(half, None), -1.0)]
+    signs = [(slice(half), 1.0), (slice(half, None), -1.0)]
+    return signs if signed else [(slice(None), 1.0)]
 
 
 def _second_product(h, w, b2, signed: bool) -> Tensor:
@@ -157,7 +153,7 @@ def _forward(x, w, b1, b2, signed, approximate):
     (matrix,) = unpack(w_cast, dtype, w)
     u = linear(rows_of(x, dtype), matrix, b1)
     kept = u.to(x.dtype).view(*x.shape[:-1], len(w))
-    # what is kept was rounded: both passes see the same hidden units
+    # kept was rounded: both passes see the same hidden units
     hidden = F.gelu(rows_of(kept, dtype), approximate=approximate)
     y = _second_product(hidden, matrix, b2, signed)
     return y.to(x.dtype).view(x.shape), kept, w_cast
@@ -225,14 +221,9 @@ def _save(ctx, inputs, output):
 
 
 def _gradients(ctx, g, *_):
-    refuse_second_derivative('tied_ffn')
-    needs = ctx.needs_input_grad[:4]
-    if g is None:
-        return (None,) * 6
-    gradients = _tied_ffn_backward(
-        g, *ctx.saved_tensors, *ctx.options, list(needs)
-    )
-    return *none_if_empty(gradients, needs), None, None
+    needs = list(ctx.needs_input_grad[:4])
+    gradients = _tied_ffn_backward(g, *ctx.saved_tensors, *ctx.options, needs)
+    return *gradients, None, None
 
 
 def _macs(x: Sequence[int], w: Sequence[int], *_, **__) -> int:

@@ -12,7 +12,7 @@ from typing import Optional, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_input, check_parameters, compute_dtype
+from .checks import check_arguments, compute_dtype
 from .choice import uses_definition
 from .products import (
     column_sum,
@@ -22,13 +22,7 @@ from .products import (
     rows_of,
     weight_gradient,
 )
-from .register import (
-    like,
-    like_if,
-    none_if_empty,
-    refuse_second_derivative,
-    register,
-)
+from .register import like, like_if, register
 
 SCHEMAS = {
     # o (..., D); packed: of tied_qkv, or empty -> y (..., D)
@@ -76,9 +70,9 @@ def tied_out(
     Raises:
         ValueError: If shapes, devices or dtypes do not fit.
     """
-    op, D = 'tied_out', wq.shape[0]
-    check_input(op, 'o', o, D)
-    check_parameters(op, o, (('wq', wq, (D, D)), ('bias', bias, (D,))))
+    D = wq.shape[0]
+    parameters = (('wq', wq, (D, D)), ('bias', bias, (D,)))
+    check_arguments('tied_out', 'o', o, D, parameters)
     if uses_definition(o, D):
         return definition(o, wq, bias)
     o = o.to(compute_dtype(o))
@@ -127,10 +121,8 @@ def _save(ctx, inputs, output):
 
 
 def _gradients(ctx, g):
-    refuse_second_derivative('tied_out')
     needs = [ctx.needs_input_grad[i] for i in (0, 1, 3)]
-    gradients = _tied_out_backward(g, *ctx.saved_tensors, needs)
-    do, dwq, dbias = none_if_empty(gradients, needs)
+    do, dwq, dbias = _tied_out_backward(g, *ctx.saved_tensors, needs)
     return do, dwq, None, dbias
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_input, check_parameters, compute_dtype
+from .checks import check_arguments, compute_dtype
 from .choice import uses_definition
 from .products import (
     accumulate,
@@ -29,13 +29,7 @@ from .products import (
     unpack,
     weight_gradient,
 )
-from .register import (
-    like,
-    like_if,
-    none_if_empty,
-    refuse_second_derivative,
-    register,
-)
+from .register import like, like_if, register
 
 SCHEMAS = {
     # x (..., D); wq, wkv (D, D) -> q, k, v (..., D) and packed: [wq; wkv]
@@ -105,13 +99,11 @@ def tied_qkv(
     Raises:
         ValueError: If shapes, devices or dtypes do not fit.
     """
-    op, D = 'tied_qkv', wq.shape[0]
-    check_input(op, 'x', x, D)
+    D = wq.shape[0]
     square, row = (D, D), (D,)
     biases = (('bq', bq, row), ('bk', bk, row), ('bv', bv, row))
-    check_parameters(
-        op, x, (('wq', wq, square), ('wkv', wkv, square), *biases)
-    )
+    parameters = (('wq', wq, square), ('wkv', wkv, square), *biases)
+    check_arguments('tied_qkv', 'x', x, D, parameters)
     if uses_definition(x, D):
         return *definition(x, wq, wkv, bq, bk, bv), None
     return _tied_qkv(x.to(compute_dtype(x)), wq, wkv, bq, bk, bv)
@@ -180,12 +172,8 @@ def _save(ctx, inputs, output):
 
 
 def _gradients(ctx, dq, dk, dv, _):
-    refuse_second_derivative('tied_qkv')
-    needs = ctx.needs_input_grad
-    if dq is None and dk is None and dv is None:
-        return (None,) * 6
-    gradients = _tied_qkv_backward(dq, dk, dv, *ctx.saved_tensors, list(needs))
-    return none_if_empty(gradients, needs)
+    needs = list(ctx.needs_input_grad)
+    return _tied_qkv_backward(dq, dk, dv, *ctx.saved_tensors, needs)
 
 
 def _macs(x: Sequence[int], *_, **__) -> int:
