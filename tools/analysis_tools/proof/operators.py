@@ -55,7 +55,7 @@ def _detach(tensors) -> List[Tensor]:
     return [t.detach() for t in tensors]
 
 
-def operator_calls(device: str, dtype: torch.dtype) -> Dict[str, List]:
+def operator_calls(device: str, dtype: torch.dtype) -> Dict[str, List[List]]:
     """Make arguments for every operator that we know of.
 
     Args:
@@ -63,8 +63,9 @@ def operator_calls(device: str, dtype: torch.dtype) -> Dict[str, List]:
         dtype: The dtype to compute in; weights are float32.
 
     Returns:
-        Name -> positional arguments; those of differentiable operators
-        require gradients.
+        Name -> calls, each a list of positional arguments: with all of them,
+        without each that is optional, and with no gradient needed. Those of
+        differentiable operators require gradients.
     """
 
     def rand(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -88,13 +89,24 @@ def operator_calls(device: str, dtype: torch.dtype) -> Dict[str, List]:
     values.update(grad_residual=total, grad_y=y)
     _, values['u'], values['w_cast'] = _detach(run('tied_ffn'))
     needs = dict(add_layer_norm=3, tied_qkv=6, tied_out=3, tied_ffn=4)
-    calls = {name: _call(name, values, grad=True) for name in needs}
+    calls = {name: _variants(name, values, grad=True) for name in needs}
     for name, count in needs.items():
         name, values['needs'] = f'{name}_backward', [True] * count
-        calls[name] = _call(name, values)
+        calls[name] = _variants(name, values)
+        calls[name].append(_call(name, {**values, 'needs': [False] * count}))
     for name in ('tied_ffn_inference', 'pack_qkv'):
-        calls[name] = _call(name, values)
+        calls[name] = _variants(name, values)
     return calls
+
+
+def _variants(name: str, values: Dict, grad: bool = False) -> List[List]:
+    schema = getattr(torch.ops.halvit, name).default._schema
+    optional = [a.name for a in schema.arguments if 'Optional' in str(a.type)]
+    changes = [{}, *({key: None} for key in optional)]
+    for change in changes:
+        if 'delta' in change:  # there is nothing to scale without it
+            change['row_scale'] = None
+    return [_call(name, {**values, **change}, grad) for change in changes]
 
 
 def opchecks(setup: Setup) -> Dict:
@@ -106,17 +118,32 @@ def opchecks(setup: Setup) -> Dict:
         calls = operator_calls(setup.device, dtype)
         if unknown := sorted(set(operator_names()) - set(calls)):
             raise RuntimeError(f'no arguments here for {unknown}')
-        for name, args in calls.items():
-            op = getattr(torch.ops.halvit, name).default
-            results = opcheck(op, args, raise_exception=False)
-            short = str(dtype).partition('.')[2]
-            data[f'{name}, {short}'] = {
-                test: str(result).partition('\n')[0]
-                for test, result in results.items()
-            }
-            bad = [t for t, result in results.items() if result != 'SUCCESS']
-            wrong += [f'{name}, {short}: {test}' for test in bad]
+        for name, variants in calls.items():
+            found = check_calls(name, variants)
+            data[f'{name}, {str(dtype).partition(".")[2]}'] = found
+            bad = [k for k, result in found.items() if result != 'SUCCESS']
+            wrong += [f'{name}, {dtype}: {test}' for test in bad]
             setup.save(data)
     if wrong:
         raise RuntimeError(f'{len(wrong)} checks failed: {", ".join(wrong)}')
     return data
+
+
+def check_calls(name: str, calls: List[List]) -> Dict[str, str]:
+    """Run ``opcheck`` on calls of an operator.
+
+    Args:
+        name: Of the operator.
+        calls: Of :func:`operator_calls`.
+
+    Returns:
+        Check -> ``'SUCCESS'``, or the first line of the first error.
+    """
+    found: Dict[str, str] = {}
+    for args in calls:
+        op = getattr(torch.ops.halvit, name).default
+        for test, result in opcheck(op, args, raise_exception=False).items():
+            line = str(result).partition('\n')[0]
+            if found.get(test, 'SUCCESS') == 'SUCCESS':
+                found[test] = line
+    return found
