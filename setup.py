@@ -29,10 +29,10 @@ def schemas() -> dict:
     found = {}
     for path in sorted((ROOT / OPS).glob('*.py')):
         for node in ast.parse(path.read_text()).body:
-            if (
-                isinstance(node, ast.Assign)
-                and node.targets[0].id == 'SCHEMAS'
-            ):
+            targets = getattr(node, 'targets', [])
+            if [getattr(target, 'id', '') for target in targets] == [
+                'SCHEMAS'
+            ]:
                 found.update(ast.literal_eval(node.value))
     return found
 

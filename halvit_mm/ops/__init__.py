@@ -9,7 +9,6 @@ from .checks import compute_dtype, without_autocast
 from .choice import backend, backend_reason, use
 from .flops import jit_handles
 from .packed import (
-    for_products,
     graphs_version,
     invalidate_graphs,
     pack_qkv,
@@ -25,7 +24,6 @@ __all__ = [
     'backend',
     'backend_reason',
     'compute_dtype',
-    'for_products',
     'graphs_version',
     'invalidate_graphs',
     'jit_handles',

@@ -92,11 +92,16 @@ def add_layer_norm(
     op, D = 'add_layer_norm', weight.shape[0]
     parameters = (('weight', weight, (D,)), ('bias', bias, (D,)))
     check_arguments(op, 'residual', residual, D, parameters, may_cast=True)
-    if delta is not None and delta.shape != residual.shape:
-        raise ValueError(
-            f'{op}: delta has the shape {tuple(delta.shape)}, the residual '
-            f'{tuple(residual.shape)}'
-        )
+    if delta is None:
+        if row_scale is not None:
+            raise ValueError(f'{op}: row_scale without delta')
+    else:
+        check_arguments(op, 'delta', delta, D, parameters, may_cast=True)
+        if delta.shape != residual.shape:
+            raise ValueError(
+                f'{op}: delta has the shape {tuple(delta.shape)}, the '
+                f'residual {tuple(residual.shape)}'
+            )
     if row_scale is not None and row_scale.shape != residual.shape[:1]:
         raise ValueError(
             f'{op}: row_scale has the shape {tuple(row_scale.shape)}, '
@@ -108,8 +113,9 @@ def add_layer_norm(
         total, y = definition(residual, delta, weight, bias, eps, row_scale)
         return total, y if dtype is None else y.to(dtype)
     dtype = dtype or compute_dtype(residual)
-    arguments = (residual, delta, row_scale, weight, bias, eps, dtype)
-    total, y, *_ = _add_layer_norm(*arguments)
+    total, y, *_ = _add_layer_norm(
+        residual, delta, row_scale, weight, bias, eps, dtype
+    )
     return residual if delta is None else total, y
 
 
@@ -124,10 +130,7 @@ def layer_norm(
 
     Args:
         x: (B, T, D).
-        weight: (D,).
-        bias: (D,).
-        eps: Added to the variance.
-        dtype: Dtype of the norm; by default autocast's, or that of ``x``.
+        weight, bias, eps, dtype: As for :func:`add_layer_norm`.
 
     Returns:
         (B, T, D).
@@ -159,9 +162,9 @@ def _backward(g_sum, g_y, x, mean, rstd, weight, row_scale, d_dtype, needs):
     if g_y is None:
         dx = like(x)
         dx = dx.zero_() if g_sum is None else dx.copy_(g_sum)
+        zero = torch.zeros_like(weight)
         d_weight, d_bias = (
-            torch.zeros_like(weight) if need else empty(weight)
-            for need in needs[1:]
+            zero.clone() if n else empty(zero) for n in needs[1:]
         )
     else:
         dx, d_weight, d_bias = _norm_backward(
@@ -206,10 +209,8 @@ def _fake(residual, delta, row_scale, weight, bias, eps, dtype):
     return out, like(residual, dtype=dtype), *stats
 
 
-def _fake_backward(
-    g_sum, g_y, x, mean, rstd, weight, row_scale, d_dtype, needs
-):
-    own = row_scale is not None or d_dtype != x.dtype
+def _fake_backward(g_sum, g_y, x, mean, rstd, weight, scale, d_dtype, needs):
+    own = scale is not None or d_dtype != x.dtype
     return (
         like(x),
         like_if(needs[0] and own, x, dtype=d_dtype),

@@ -101,7 +101,7 @@ def why_not(path: Optional[Path]) -> str:
 
 
 def load(path: Path) -> None:
-    """Load a library and run each of its kinds of kernels once.
+    """Load a library and run a norm, casts and products of it.
 
     Args:
         path: The library.
@@ -115,7 +115,7 @@ def load(path: Path) -> None:
     torch.ops.load_library(path)
     _loaded = True
     operators = getattr(torch.ops, NAMESPACE)
-    ones = torch.ones(8, 8, device='cuda')
+    ones = torch.ones(8, 8, device='cuda', dtype=torch.float32)
     norm = operators.add_layer_norm(
         ones, None, None, ones[0], ones[0], 1e-6, torch.bfloat16
     )

@@ -51,7 +51,7 @@ def _library_problem() -> str:
         except (OSError, RuntimeError) as error:
             problem = f'{path.name} does not work: '
             problem += str(error).splitlines()[0]
-    if problem and torch.cuda.is_available():
+    if problem and torch.cuda.is_available() and _choice == 'auto':
         logging.getLogger('halvit_mm').warning(
             'The operators run as plain formulas on the GPU: %s.', problem
         )
@@ -86,10 +86,9 @@ def backend_reason(device: Union[torch.device, str, None] = None) -> str:
     """Return the reason for the answer of :func:`backend`, as a clause."""
     if _choice in ('fallback', 'plain'):
         return f'HALVIT_MM_OPS={_choice}'
-    problem = _library_problem()
-    if _device_type(device) == 'cuda' or not torch.cuda.is_available():
-        return problem or f'{build.library_path().name} fits'
-    return 'the library is for GPUs'
+    if _device_type(device) == 'cpu' and torch.cuda.is_available():
+        return 'the library is for GPUs'
+    return _library_problem() or f'{build.library_path().name} fits'
 
 
 def _device_type(device: Union[torch.device, str, None]) -> str:
@@ -135,8 +134,9 @@ def uses_definition(x: Tensor, *widths: int) -> bool:
 
     Returns:
         True during export and tracing, inside ``torch.compile`` unless the
-        operators are kept there, if the user chose ``plain``, and on a GPU
-        without the library or where its kernels do not support the input.
+        operators are kept there, under ``vmap`` and ``torch.func``, in
+        forward mode, if the user chose ``plain``, and on a GPU without the
+        library or where its kernels do not support the input.
     """
     if _choice == 'plain':
         return True
@@ -144,7 +144,12 @@ def uses_definition(x: Tensor, *widths: int) -> bool:
     if torch.compiler.is_dynamo_compiling():
         if not _in_compile:
             return True
-    elif torch.compiler.is_compiling() or torch.jit.is_tracing():
+    elif (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    ):
         return True
     return x.is_cuda and _passes_by(x.dtype, widths)
 
@@ -154,10 +159,10 @@ def uses_definition(x: Tensor, *widths: int) -> bool:
 def _passes_by(dtype: torch.dtype, widths: Tuple[int, ...]) -> bool:
     """Return whether no operator serves this input on a GPU."""
     chosen = backend('cuda')
-    if chosen == 'fallback':
-        # kernels that were loaded and do not run would be called all the same
-        return build.is_loaded() and bool(_library_problem())
-    if chosen == 'plain':
+    if chosen == 'fallback' and not build.is_loaded():
+        return False
+    # kernels that were loaded are called whatever was chosen
+    if chosen == 'plain' or _library_problem():
         return True
     odd = [width for width in widths if width % _CUDA_MULTIPLE]
     reason = ''

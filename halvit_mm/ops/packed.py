@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .checks import check_arguments, without_autocast
 from .choice import uses_definition
-from .products import pack, product_dtype
+from .products import pack
 from .register import like, register
 
 SCHEMAS = {
@@ -58,20 +58,6 @@ def pack_qkv(wq: Tensor, wkv: Tensor, dtype: torch.dtype) -> Tensor:
     return _pack_qkv(wq.detach(), wkv.detach(), dtype)
 
 
-def for_products(packed: Tensor) -> Tensor:
-    """Return packed weights in the dtype in which products with them run.
-
-    Args:
-        packed: Weights that are rounded to a dtype.
-
-    Returns:
-        The same numbers, in float32 on a CPU that multiplies in that dtype
-        element by element, so that no product has to cast them; else
-        ``packed``.
-    """
-    return packed.to(product_dtype(packed))
-
-
 def packed_qkv(
     x: Tensor,
     packed: Tensor,
@@ -82,8 +68,8 @@ def packed_qkv(
 
     Args:
         x: (B, T, D).
-        packed: (3 D, D), result of :func:`pack_qkv`, also as
-            :func:`for_products` leaves it.
+        packed: (3 D, D), result of :func:`pack_qkv`, in its dtype or in that
+            of products (:func:`.product_dtype`).
         bias: (3 D,) or None, in the dtype of ``packed``.
         dtype: Dtype to which ``x`` and the results are rounded; by default
             that of ``packed``.

@@ -47,6 +47,9 @@ CALLS = {
     r'delta has the shape \(2, 4, 8\), the residual \(2, 3, 8\)': (
         lambda: norm(r(B, T + 1, D))
     ),
+    'delta is torch.int64': lambda: norm(X.long()),
+    'weight is on cpu, the input on meta': lambda: norm(X.to('meta')),
+    'row_scale without delta': lambda: norm(row_scale=r(B)),
     r'row_scale has the shape \(6,\), expected \(2,\)': (
         lambda: norm(X, row_scale=r(B * T))
     ),

@@ -156,3 +156,25 @@ def test_a_second_derivative_is_refused():
         (out,) = case(*inputs)
     (grad,) = torch.autograd.grad(out.sum(), inputs[0], create_graph=True)
     assert torch.autograd.grad(grad.sum(), inputs[1])[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_forward_mode_and_vmap_equal_the_definition(name):
+    """The operators have neither rule; a derivative of zero would be wrong."""
+    case = cases()[name]
+    x, *rest = case.inputs()
+
+    def of_x(function):
+        def call(x):
+            result = function(x, *rest, **case.options)
+            return result[1] if isinstance(result, tuple) else result
+
+        return call
+
+    calls = [of_x(function) for function in (case.function, case.definition)]
+    x = x.detach()
+    assert_close(*(torch.func.jvp(f, (x,), (x + 1,)) for f in calls))
+    batch = torch.stack((x, 2 * x)).requires_grad_()
+    outs = [torch.vmap(f)(batch) for f in calls]
+    assert_close(*outs)
+    assert_close(*(torch.autograd.grad(y.pow(3).sum(), batch) for y in outs))

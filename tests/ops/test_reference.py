@@ -114,23 +114,3 @@ def test_gradient_of_the_ffn_matrix(approximate):
     assert_close(x.grad, apply(w.T, du))
     assert_close(b1.grad, du.sum(dim=(0, 1)))
     assert_close(b2.grad, g.sum(dim=(0, 1)))
-
-
-@pytest.mark.parametrize('exist', [True, False])
-@pytest.mark.parametrize(
-    ('op', 'matrices', 'bias_sizes', 'options'),
-    [
-        (tied_qkv, [(D, D), (D, D)], [D, D, D], []),
-        (tied_out, [(D, D)], [D], []),
-        (tied_ffn, [(F, D)], [F, D], ['none']),
-        (tied_ffn, [(F, D)], [F, D], ['tanh']),
-    ],
-)
-def test_gradcheck(op, matrices, bias_sizes, options, exist):
-    inputs = [
-        rand(B, T, D),
-        *(rand(*shape) for shape in matrices),
-        *biases(*bias_sizes, exist=exist),
-        *options,
-    ]
-    assert torch.autograd.gradcheck(op, inputs)

@@ -31,7 +31,7 @@ class EncoderLayer(BaseModule):
         feedforward_channels: Hidden width of the FFN.
         drop_rate: Dropout after attention and FFN.
         attn_drop_rate: Dropout of the attention weights.
-        drop_path_rate: Probability that a sample skips a branch.
+        drop_path_rate: Probability that a sample skips a branch, below 1.
         qkv_bias: Whether attention has biases.
         norm_cfg: The norm before each branch.
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
@@ -78,6 +78,11 @@ class EncoderLayer(BaseModule):
         self.ffn = ffn_cls(
             embed_dims, feedforward_channels, act=act, drop_rate=drop_rate
         )
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(
+                f'drop_path_rate={drop_path_rate} must be at least 0 and '
+                'below 1'
+            )
         self.drop_path = DropPath(drop_path_rate)
 
     def init_weights(self) -> None:

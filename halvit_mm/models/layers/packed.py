@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ... import ops
-from ...ops import for_products
 from .tied_linear import TiedLinear
 from .untouched import are_untouched
 
@@ -90,7 +89,7 @@ class PackedModule(nn.Module):
             dtype: Data type of the copy.
         """
         self.packed = {
-            name: t if t is None else for_products(t)
+            name: t if t is None else t.to(ops.product_dtype(t))
             for name, t in self.pack(dtype).items()
         }
         self.rounded_to = dtype

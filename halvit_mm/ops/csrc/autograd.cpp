@@ -4,7 +4,8 @@
 // than a GPU takes for the layers of a small detector.
 //
 // Forward and backward call the operators through the dispatcher, so that
-// tracers, modes and counters see them.
+// tracers, modes and counters see them. What has no gradient leaves forward()
+// by its first argument: compiled autograd refuses functions that mark results.
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -81,8 +82,8 @@ Tensor if_needed(const Needs& needs, int i, const Tensor& grad) {
 struct AddLayerNormGrad : torch::autograd::Function<AddLayerNormGrad> {
   static constexpr bool is_traceable = true;
 
-  static variable_list forward(AutogradContext* ctx, const Tensor& residual,
-                               const OptTensor& delta,
+  static variable_list forward(AutogradContext* ctx, Tensors4* all,
+                               const Tensor& residual, const OptTensor& delta,
                                const OptTensor& row_scale, const Tensor& weight,
                                const Tensor& bias, double eps,
                                at::ScalarType dtype) {
@@ -90,33 +91,32 @@ struct AddLayerNormGrad : torch::autograd::Function<AddLayerNormGrad> {
     auto [sum, y, mean, rstd] = HALVIT_CALL(
         add_layer_norm, residual, delta, row_scale, weight, bias, eps, dtype);
     ctx->set_materialize_grads(false);
-    variable_list constant{mean, rstd};
-    if (!has(delta)) constant.push_back(sum);
-    ctx->mark_non_differentiable(constant);
     ctx->save_for_backward({has(delta) ? sum : residual, mean, rstd, weight,
                             row_scale.value_or(Tensor())});
     keep(ctx, {true, has(delta), has(row_scale), true, true});
     ctx->saved_data["delta"] =
         has(delta) ? delta->scalar_type() : residual.scalar_type();
-    return {sum, y, mean, rstd};
+    *all = {sum, y, mean, rstd};
+    return has(delta) ? variable_list{y, sum} : variable_list{y};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     check_once("add_layer_norm");
-    if (!grads[0].defined() && !grads[1].defined()) return variable_list(7);
+    const Tensor g_y = grads[0], g_sum = grads.size() > 1 ? grads[1] : Tensor();
+    if (!g_y.defined() && !g_sum.defined()) return variable_list(8);
     const auto saved = ctx->get_saved_variables();
     const auto delta_type = ctx->saved_data["delta"].toScalarType();
     const Needs all = needs_of(ctx, 5);
     const Needs needs{all.get(1), all.get(3), all.get(4)};
-    auto [d_residual, d_delta, d_weight, d_bias] =
-        HALVIT_CALL(add_layer_norm_backward, optional(grads[0]),
-                    optional(grads[1]), saved[0], saved[1], saved[2], saved[3],
-                    optional(saved[4]), delta_type, needs);
+    auto [d_residual, d_delta, d_weight, d_bias] = HALVIT_CALL(
+        add_layer_norm_backward, optional(g_sum), optional(g_y), saved[0],
+        saved[1], saved[2], saved[3], optional(saved[4]), delta_type, needs);
     // The operator leaves out an equal one. Not numel(): it may be symbolic.
     const bool has_own =
         saved[4].defined() || delta_type != saved[0].scalar_type();
     if (!has_own) d_delta = d_residual;
-    return {if_needed(all, 0, d_residual),
+    return {{},
+            if_needed(all, 0, d_residual),
             if_needed(all, 1, d_delta),
             {},
             if_needed(all, 3, d_weight),
@@ -129,32 +129,36 @@ struct AddLayerNormGrad : torch::autograd::Function<AddLayerNormGrad> {
 struct TiedQkvGrad : torch::autograd::Function<TiedQkvGrad> {
   static constexpr bool is_traceable = true;
 
-  static variable_list forward(AutogradContext* ctx, const Tensor& x,
-                               const Tensor& wq, const Tensor& wkv,
-                               const OptTensor& bq, const OptTensor& bk,
-                               const OptTensor& bv) {
+  static variable_list forward(AutogradContext* ctx, Tensor* kept,
+                               const Tensor& x, const Tensor& wq,
+                               const Tensor& wkv, const OptTensor& bq,
+                               const OptTensor& bk, const OptTensor& bv) {
     const at::AutoDispatchBelowADInplaceOrView below;
     auto [q, k, v, packed] = HALVIT_CALL(tied_qkv, x, wq, wkv, bq, bk, bv);
     ctx->set_materialize_grads(false);
-    ctx->mark_non_differentiable({packed});
     ctx->save_for_backward({x, wq, wkv, packed});
     keep(ctx, {true, true, true, has(bq), has(bk), has(bv)});
-    return {q, k, v, packed};
+    *kept = packed;
+    return {q, k, v};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     check_once("tied_qkv");
     if (!grads[0].defined() && !grads[1].defined() && !grads[2].defined()) {
-      return variable_list(6);
+      return variable_list(7);
     }
     const auto saved = ctx->get_saved_variables();
     const Needs needs = needs_of(ctx, 6);
     const auto [dx, dwq, dwkv, dbq, dbk, dbv] = HALVIT_CALL(
         tied_qkv_backward, optional(grads[0]), optional(grads[1]),
         optional(grads[2]), saved[0], saved[1], saved[2], saved[3], needs);
-    return {if_needed(needs, 0, dx),   if_needed(needs, 1, dwq),
-            if_needed(needs, 2, dwkv), if_needed(needs, 3, dbq),
-            if_needed(needs, 4, dbk),  if_needed(needs, 5, dbv)};
+    return {{},
+            if_needed(needs, 0, dx),
+            if_needed(needs, 1, dwq),
+            if_needed(needs, 2, dwkv),
+            if_needed(needs, 3, dbq),
+            if_needed(needs, 4, dbk),
+            if_needed(needs, 5, dbv)};
   }
 };
 
@@ -186,25 +190,25 @@ struct TiedOutGrad : torch::autograd::Function<TiedOutGrad> {
 struct TiedFfnGrad : torch::autograd::Function<TiedFfnGrad> {
   static constexpr bool is_traceable = true;
 
-  static variable_list forward(AutogradContext* ctx, const Tensor& x,
-                               const Tensor& w, const OptTensor& b1,
-                               const OptTensor& b2, bool is_signed,
-                               c10::string_view approximate) {
+  static Tensor forward(AutogradContext* ctx, Tensors2* kept, const Tensor& x,
+                        const Tensor& w, const OptTensor& b1,
+                        const OptTensor& b2, bool is_signed,
+                        c10::string_view approximate) {
     const at::AutoDispatchBelowADInplaceOrView below;
     auto [y, u, w_cast] =
         HALVIT_CALL(tied_ffn, x, w, b1, b2, is_signed, approximate);
     ctx->set_materialize_grads(false);
-    ctx->mark_non_differentiable({u, w_cast});
     ctx->save_for_backward({x, u, w, w_cast});
     keep(ctx, {true, true, has(b1), has(b2)});
     ctx->saved_data["signed"] = is_signed;
     ctx->saved_data["approximate"] = std::string(approximate);
-    return {y, u, w_cast};
+    *kept = {u, w_cast};
+    return y;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     check_once("tied_ffn");
-    if (!grads[0].defined()) return variable_list(6);
+    if (!grads[0].defined()) return variable_list(7);
     const auto saved = ctx->get_saved_variables();
     const Needs needs = needs_of(ctx, 4);
     const std::string approximate =
@@ -212,7 +216,8 @@ struct TiedFfnGrad : torch::autograd::Function<TiedFfnGrad> {
     const auto [dx, dw, db1, db2] = HALVIT_CALL(
         tied_ffn_backward, grads[0], saved[0], saved[1], saved[2], saved[3],
         ctx->saved_data["signed"].toBool(), approximate, needs);
-    return {if_needed(needs, 0, dx),
+    return {{},
+            if_needed(needs, 0, dx),
             if_needed(needs, 1, dw),
             if_needed(needs, 2, db1),
             if_needed(needs, 3, db2),
@@ -230,9 +235,12 @@ Tensors4 add_layer_norm_autograd(const Tensor& residual, const OptTensor& delta,
     return HALVIT_CALL(add_layer_norm, residual, delta, row_scale, weight, bias,
                        eps, dtype);
   }
-  const auto outs = AddLayerNormGrad::apply(residual, delta, row_scale, weight,
-                                            bias, eps, dtype);
-  return {outs[0], outs[1], outs[2], outs[3]};
+  Tensors4 all;
+  const auto outs = AddLayerNormGrad::apply(&all, residual, delta, row_scale,
+                                            weight, bias, eps, dtype);
+  std::get<1>(all) = outs[0];
+  if (outs.size() > 1) std::get<0>(all) = outs[1];
+  return all;
 }
 
 Tensors4 tied_qkv_autograd(const Tensor& x, const Tensor& wq, const Tensor& wkv,
@@ -242,8 +250,9 @@ Tensors4 tied_qkv_autograd(const Tensor& x, const Tensor& wq, const Tensor& wkv,
     const at::AutoDispatchBelowADInplaceOrView below;
     return HALVIT_CALL(tied_qkv, x, wq, wkv, bq, bk, bv);
   }
-  const auto outs = TiedQkvGrad::apply(x, wq, wkv, bq, bk, bv);
-  return {outs[0], outs[1], outs[2], outs[3]};
+  Tensor packed;
+  const auto outs = TiedQkvGrad::apply(&packed, x, wq, wkv, bq, bk, bv);
+  return {outs[0], outs[1], outs[2], packed};
 }
 
 Tensor tied_out_autograd(const Tensor& o, const Tensor& wq,
@@ -262,8 +271,10 @@ Tensors3 tied_ffn_autograd(const Tensor& x, const Tensor& w,
     const at::AutoDispatchBelowADInplaceOrView below;
     return HALVIT_CALL(tied_ffn, x, w, b1, b2, is_signed, approximate);
   }
-  const auto outs = TiedFfnGrad::apply(x, w, b1, b2, is_signed, approximate);
-  return {outs[0], outs[1], outs[2]};
+  Tensors2 kept;
+  const Tensor y =
+      TiedFfnGrad::apply(&kept, x, w, b1, b2, is_signed, approximate);
+  return {y, std::get<0>(kept), std::get<1>(kept)};
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ Tensor weight_grad(const Tensor& weight,
 Tensor bias_grad(const Tensor& grad, const Tensor& weight, int64_t size) {
   const auto type = weight.scalar_type();
   if (!grad.defined()) return zeros({size}, weight, type);
-  return at::sum(grad, {0}, /*keepdim=*/false, type);
+  return at::sum(grad, {0}, /*keepdim=*/false, at::kFloat).to(type);
 }
 
 }  // namespace halvit

@@ -143,3 +143,15 @@ def test_compile_without_a_break(name):
 def test_opcheck():
     for name, variants in operator_calls('cpu', torch.bfloat16).items():
         assert set(check_calls(name, variants).values()) == {'SUCCESS'}, name
+
+
+@pytest.mark.parametrize('name', OPERATORS)
+def test_compiled_autograd(name):
+    """It refuses functions that mark results as having no gradient."""
+    function, shapes, *_ = OPERATORS[name]
+    inputs = inputs_of(shapes)
+    expected = gradients(function(ops, *inputs), inputs)
+    compile_backward = partial(torch.compile, backend='eager')
+    with torch._dynamo.compiled_autograd._enable(compile_backward):
+        actual = gradients(function(ops, *inputs), inputs)
+    assert_close(actual, expected)

@@ -1,6 +1,6 @@
-// The operators for the CPU, of the sources in ops/csrc as they are: the
-// products and the language of the kernels are all that is replaced. One
-// translation unit, because PyTorch's headers take most of the time.
+// The operators for the CPU, of the sources in ops/csrc as they are: only the
+// language of the kernels is replaced. One translation unit, because PyTorch's
+// headers take most of the time.
 #include "activation.cpp"
 #include "add_layer_norm.cpp"
 #include "autograd.cpp"
