@@ -1,7 +1,6 @@
 """A residual sum and its layer norm, in one pass.
 
-Shapes: B samples, T tokens (in an operator all leading dimensions,
-flattened), D width.
+Shapes: B samples, T tokens (all leading dimensions of an operator), D width.
 """
 
 from typing import Optional, Tuple
@@ -149,8 +148,8 @@ def _forward(residual, delta, row_scale, weight, bias, eps, dtype):
         if row_scale is None:
             torch.add(residual, delta, out=out)
         else:
-            scale = _per_sample(row_scale, delta)
-            torch.addcmul(residual, delta, scale, out=out)
+            row_scale = _per_sample(row_scale, delta)
+            torch.addcmul(residual, delta, row_scale, out=out)
     wide = torch.promote_types(total.dtype, torch.float32)
     y, mean, rstd = torch.native_layer_norm(
         total.to(wide), total.shape[-1:], weight.to(wide), bias.to(wide), eps
