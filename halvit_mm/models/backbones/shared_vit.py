@@ -103,11 +103,18 @@ class SharedHaLViT(_SharingViT, HaLViT):
             every layer has its own (10,891,008 parameters).
 
     Raises:
-        ValueError: As for :class:`HaLViT`, and if only some of the layers
-            are to be frozen.
+        ValueError: As for :class:`HaLViT`, if only some of the layers are to
+            be frozen, and for another tying of attention than the paper's or
+            an untied FFN.
     """
 
     def __init__(self, *args, share_vectors: bool = True, **kwargs) -> None:
+        attn, gain = kwargs.get('attn', 'paper'), kwargs.get('gain')
+        if attn != 'paper' or gain == 'untied':
+            raise ValueError(
+                f'attn={attn!r}, gain={gain!r}: what SharedHaLViT shares are '
+                "the paper's matrices"
+            )
         self.share_vectors = share_vectors
         super().__init__(*args, **kwargs)
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import TiedSelfAttention
 from .mlp import SignedFFN, TiedFFN
+from .tied_attention import TiedSelfAttention
 
 
 class LearntGain(nn.Module):

@@ -1,9 +1,9 @@
-"""Self-attention, untied and tied, over the whole grid or in windows.
+"""Self-attention over the whole grid or in windows; here untied.
 
 Shapes: B batch, T tokens, D width, h heads, d = D / h.
 """
 
-from typing import Dict, List, Optional, Tuple
+from typing import Tuple
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +11,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
-from .packed import PackedModule
-from .tied_linear import TiedLinear, tied_linear_in
-from .untouched import are_untouched
 from .window import window_padding_mask, window_partition, window_unpartition
 
 
-class _SelfAttentionBase(BaseModule):
+class SelfAttentionBase(BaseModule):
     """What tied and untied attention have in common: all but projections.
 
     Args:
@@ -107,7 +104,7 @@ class _SelfAttentionBase(BaseModule):
         return window_unpartition(o, hw, self.window_size)
 
 
-class SelfAttention(_SelfAttentionBase):
+class SelfAttention(SelfAttentionBase):
     """Untied attention with the parameter names of mmpretrain's ViT.
 
     Args:
@@ -136,73 +133,3 @@ class SelfAttention(_SelfAttentionBase):
         """
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return self.proj_drop(self.proj(self.attend(q, k, v, hw)))
-
-
-class TiedSelfAttention(PackedModule, _SelfAttentionBase):
-    """HaLViT's attention: two square matrices instead of four (Sec. 3.1).
-
-    ``q`` holds ``Wq`` with the biases of the query and of the output, ``kv``
-    holds ``Wkv`` with the biases of key and value.
-
-    Args:
-        embed_dims: D.
-        num_heads: h, a divisor of D.
-        qkv_bias: Whether q, k and v have biases.
-        kwargs: As for the base class.
-    """
-
-    def __init__(
-        self, embed_dims: int, num_heads: int, qkv_bias: bool = True, **kwargs
-    ) -> None:
-        super().__init__(embed_dims, num_heads, **kwargs)
-        self.q = TiedLinear(embed_dims, embed_dims, bias=qkv_bias)
-        self.kv = TiedLinear(
-            embed_dims, embed_dims, bias=qkv_bias, transposed_bias=qkv_bias
-        )
-
-    def bypassed(self) -> List[Tuple[nn.Module, type]]:
-        """Return the two layers whose weights are packed."""
-        return [(self.q, TiedLinear), (self.kv, TiedLinear)]
-
-    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """Cast ``[Wq; Wkv; Wkv^T]``, their biases and the output's."""
-        biases = (self.q.bias, self.kv.bias, self.kv.transposed.bias)
-        has_bias = biases[0] is not None
-        return dict(
-            qkv_weight=ops.pack_qkv(self.q.weight, self.kv.weight, dtype),
-            qkv_bias=torch.cat(biases).to(dtype) if has_bias else None,
-            out_bias=self.q.transposed.bias.to(dtype),
-        )
-
-    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
-        """Apply attention.
-
-        Args:
-            x: (B, T, D).
-            hw: The grid's height and width in tokens.
-
-        Returns:
-            (B, T, D).
-        """
-        q, kv = self.q, self.kv
-        if packed := self.packed and self.packed_weights:
-            y = self._attend_packed(x, hw, **packed)
-        elif are_untouched((q, TiedLinear), (kv, TiedLinear)):
-            wq = q.weight  # read once: it may be parametrized
-            *qkv, cast = ops.tied_qkv(
-                x, wq, kv.weight, q.bias, kv.bias, kv.transposed.bias
-            )
-            o = self.attend(*qkv, hw)
-            y = ops.tied_out(o, wq, q.transposed.bias, packed=cast)
-        else:
-            v = tied_linear_in(kv).forward_transposed
-            o = self.attend(q(x), kv(x), v(x), hw)
-            y = tied_linear_in(q).forward_transposed(o)
-        return self.proj_drop(y)
-
-    def _attend_packed(self, x, hw, qkv_weight, qkv_bias, out_bias) -> Tensor:
-        o = self.attend(*ops.packed_qkv(x, qkv_weight, qkv_bias), hw)
-        wq = qkv_weight[: self.q.out_features]
-        with ops.without_autocast(o):
-            # autocast may have cast inside the attention
-            return ops.tied_out(o.to(wq.dtype), wq, out_bias)

@@ -9,9 +9,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
-from .attention import SelfAttention, TiedSelfAttention
+from .attention import SelfAttention
 from .mlp import TiedFFN, init_ffn, untied_ffn
 from .sharing import owns
+from .tied_attention import TiedSelfAttention
 from .untouched import are_untouched
 
 

@@ -1,4 +1,4 @@
-"""One matrix, used as ``W`` and as its transpose."""
+"""One matrix that is used twice: as ``W`` and its transpose, or as ``W``."""
 
 import logging
 from functools import cache
@@ -18,7 +18,7 @@ def _warn_of_quantisation() -> None:
 
 
 class SecondMap(nn.Module):
-    """The transpose of a tied layer, with a bias of its own, or None.
+    """The second map of a tied layer, with a bias of its own, or None.
 
     It is a module so that hooks and pruning find it, and its parameter is
     called ``bias``: that is how optimisers tell what is not decayed. The bias
@@ -113,6 +113,39 @@ class TiedLinear(nn.Linear):
     @qconfig.deleter
     def qconfig(self) -> None:
         pass  # PyTorch tidies up what it has set
+
+
+class RepeatedLinear(TiedLinear):
+    r"""A linear map that is applied twice, each time with its own bias.
+
+    .. math:: y = W x + b, \qquad y' = W x' + b'
+
+    Hooks and adapters of the second map go to ``again``.
+
+    Args:
+        features: Width of ``x`` and of ``y``.
+        bias: Whether ``b`` exists; ``b'`` always does.
+    """
+
+    def __init__(self, features: int, bias: bool = True) -> None:
+        super().__init__(features, features, bias=bias)
+        self.again = self._modules.pop('transposed')
+
+    @property
+    def transposed(self) -> SecondMap:
+        """The second map, where that of a :class:`TiedLinear` is."""
+        return self.again
+
+    def forward_again(self, x: Tensor) -> Tensor:
+        """Apply the second map.
+
+        Args:
+            x: (..., features).
+
+        Returns:
+            (..., features).
+        """
+        return self.again(x, self.weight.t())
 
 
 def tied_linear_in(module: nn.Module) -> TiedLinear:

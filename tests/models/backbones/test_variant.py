@@ -16,12 +16,17 @@ VARIANTS = {
     'none+shift1': dict(hidden_shift=1),
     'signed+shift1': dict(gain='signed', hidden_shift=1),
     'learnt': dict(gain='learnt'),
+    'none+like': dict(attn='like'),
+    'signed+like': dict(gain='signed', attn='like'),
 }
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_the_mark_is_a_small_buffer(variant):
-    for cls in (HaLViT, SharedHaLViT):
+    classes = [HaLViT, SharedHaLViT]
+    if 'attn' in VARIANTS[variant]:
+        classes.remove(SharedHaLViT)  # has the paper's only
+    for cls in classes:
         buffer = build(cls, **VARIANTS[variant]).state_dict()['variant']
         assert bytes(buffer.tolist()).decode().strip() == variant
         assert buffer.numel() == 32

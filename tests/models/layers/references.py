@@ -2,7 +2,10 @@
 
 import torch
 
-from halvit_mm.models.layers import TiedSelfAttention
+from halvit_mm.models.layers import (
+    LikeTiedSelfAttention,
+    TiedSelfAttention,
+)
 
 
 def matrices_of(attn):
@@ -14,6 +17,14 @@ def matrices_of(attn):
             attn.kv.bias,
             attn.kv.transposed_bias,
             attn.q.transposed_bias,
+        )
+    if isinstance(attn, LikeTiedSelfAttention):
+        a, b = attn.qk.weight, attn.vo.weight
+        return (a, a.T, b, b), (
+            attn.qk.bias,
+            attn.qk.transposed_bias,
+            attn.vo.bias,
+            attn.vo.again.bias,
         )
     weights = (*attn.qkv.weight.chunk(3), attn.proj.weight)
     has_bias = attn.qkv.bias is not None

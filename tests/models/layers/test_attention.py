@@ -7,12 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from halvit_mm.models.layers import SelfAttention, TiedSelfAttention
+from halvit_mm.models.layers import (
+    LikeTiedSelfAttention,
+    SelfAttention,
+    TiedSelfAttention,
+)
 from tests.helpers import assert_one_owner, num_params, randomise
 
 from .references import attention, windowed_attention
 
-CLASSES = [SelfAttention, TiedSelfAttention]
+CLASSES = [SelfAttention, TiedSelfAttention, LikeTiedSelfAttention]
 D, HEADS = 24, 3
 
 
@@ -121,9 +125,10 @@ def test_upcast_attention(cls, window_size, monkeypatch):
 def test_parameter_counts():
     # q, k, v, out: matrices D x D and biases D
     assert num_params(SelfAttention(D, HEADS)) == 4 * D * D + 4 * D
-    assert num_params(TiedSelfAttention(D, HEADS)) == 2 * D * D + 4 * D
+    for cls in CLASSES[1:]:
+        assert num_params(cls(D, HEADS)) == 2 * D * D + 4 * D
     # without qkv_bias the output keeps its own
-    for cls, matrices in zip(CLASSES, (4, 2)):
+    for cls, matrices in zip(CLASSES, (4, 2, 2)):
         attn = cls(D, HEADS, qkv_bias=False)
         assert num_params(attn) == matrices * D * D + D
 
