@@ -54,6 +54,7 @@ class PlainViT(
             from 0 in the first.
         attn_drop_rate: Dropout of the attention weights.
         qkv_bias: Whether q, k and v have biases.
+        attention_scale: tau in the softmax of ``tau q k^T / sqrt(d)``.
         norm_cfg: The layers' norm.
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
         with_cp: Recompute activations in the backward pass: less memory,
@@ -99,6 +100,7 @@ class PlainViT(
         drop_path_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         qkv_bias: bool = True,
+        attention_scale: float = 1.0,
         norm_cfg: Optional[dict] = None,
         act: str = 'gelu',
         with_cp: bool = False,
@@ -152,6 +154,7 @@ class PlainViT(
                     attn_drop_rate=attn_drop_rate,
                     drop_path_rate=i * step,
                     qkv_bias=qkv_bias,
+                    attention_scale=attention_scale,
                     act=act,
                     window_size=window_size if i in windowed else 0,
                 )

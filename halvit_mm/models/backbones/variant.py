@@ -12,8 +12,9 @@ class VariantMark(nn.Module):
     """A backbone that refuses checkpoints of another variant.
 
     Parameters of different tyings may have the same names and shapes. A
-    buffer of 32 bytes, ``variant``, names the tying of the FFN and that of
-    attention where it is not the paper's, as in ``signed+like``.
+    buffer of 32 bytes, ``variant``, names the tying of the FFN, that of
+    attention where it is not the paper's, and the factor of attention's
+    scores where there is one, as in ``signed+like+tau3``.
     """
 
     def mark_variant(self) -> None:
@@ -49,8 +50,8 @@ class VariantMark(nn.Module):
             if there != here:
                 raise ValueError(
                     f'the checkpoint is of the variant {there!r}, this one '
-                    f'is {here!r}: set type, attn, gain and '
-                    'hidden_shift as in its training'
+                    f'is {here!r}: set type, attn, gain, '
+                    'hidden_shift and attention_scale as in its training'
                 )
         elif here != _UNTIED and any(
             name.startswith(f'{prefix}layers.') for name in state_dict

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, D width, h heads, d = D / h.
 """
 
+import math
 from typing import Tuple
 
 import torch
@@ -26,10 +27,14 @@ class SelfAttentionBase(BaseModule):
         upcast_attention: Whether scores and weighted sums are computed in
             float32 under autocast as well: steadier, and more memory; faster
             on CPUs, where PyTorch's 16-bit backward pass is slow.
+        attention_scale: tau in the softmax of ``tau q k^T / sqrt(d)``.
 
     Raises:
-        ValueError: If D is not divisible by h.
+        ValueError: If D is not divisible by h, or tau is not positive.
     """
+
+    #: What checkpoints say of the tying, see :class:`.VariantMark`.
+    tying = ''
 
     def __init__(
         self,
@@ -39,8 +44,13 @@ class SelfAttentionBase(BaseModule):
         proj_drop_rate: float = 0.0,
         window_size: int = 0,
         upcast_attention: bool = False,
+        attention_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        if not attention_scale > 0:
+            raise ValueError(
+                f'attention_scale={attention_scale} is to be positive'
+            )
         if embed_dims % num_heads:
             raise ValueError(
                 f'embed_dims={embed_dims} is not divisible by '
@@ -50,6 +60,9 @@ class SelfAttentionBase(BaseModule):
         self.attn_drop_rate = attn_drop_rate
         self.window_size = window_size
         self.upcast_attention = upcast_attention
+        self.scale = attention_scale / math.sqrt(embed_dims // num_heads)
+        scaled = '' if attention_scale == 1 else f'+tau{attention_scale:g}'
+        self.variant = self.tying + scaled
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def attend(
@@ -79,7 +92,7 @@ class SelfAttentionBase(BaseModule):
         dropout = self.attn_drop_rate if self.training else 0.0
         if not self.upcast_attention:
             return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout
+                q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scale
             )
         dtype = torch.promote_types(q.dtype, torch.float32)
         with ops.without_autocast(q):
@@ -87,6 +100,7 @@ class SelfAttentionBase(BaseModule):
                 *(t.to(dtype) for t in (q, k, v)),
                 attn_mask=mask,
                 dropout_p=dropout,
+                scale=self.scale,
             )
         return o.to(q.dtype)
 

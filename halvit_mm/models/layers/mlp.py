@@ -73,7 +73,7 @@ class TiedFFN(PackedModule, BaseModule):
         drop_rate: Dropout of the hidden units and of the output.
     """
 
-    #: What checkpoints say of the tying, see :class:`.HaLViT`.
+    #: What checkpoints say of the tying, see :class:`.VariantMark`.
     variant = 'none'
     #: Whether the operator negates the second half of the hidden units.
     signed = False

@@ -107,8 +107,7 @@ class LikeTiedSelfAttention(PackedModule, SelfAttentionBase):
         kwargs: As for the base class.
     """
 
-    #: What checkpoints say of the tying, see :class:`.HaLViT`.
-    variant = '+like'
+    tying = '+like'
 
     def __init__(
         self, embed_dims: int, num_heads: int, qkv_bias: bool = True, **kwargs

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
 
-from halvit_mm.models import HaLViT, SharedHaLViT
+from halvit_mm.models import HaLViT, PlainViT, SharedHaLViT
 from tests.helpers import build
 
 VARIANTS = {
@@ -90,3 +90,13 @@ def test_a_model_without_memory_is_filled(assign, marked):
         model.to_empty(device='cpu')
     model.load_state_dict(state, assign=assign)
     assert torch.equal(model.variant, source.variant)
+
+
+def test_a_factor_of_the_scores_is_marked_in_untied_vits_too():
+    plain, scaled = build(PlainViT), build(PlainViT, attention_scale=3)
+    assert 'variant' not in plain.state_dict()
+    text = bytes(scaled.variant.tolist()).decode().strip()
+    assert text == 'untied+tau3'
+    with pytest.raises(ValueError, match="'untied\\+tau3', this one is 'unt"):
+        plain.load_state_dict(scaled.state_dict())
+    scaled.load_state_dict(plain.state_dict())  # foreign weights have no mark

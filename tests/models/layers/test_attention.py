@@ -122,6 +122,21 @@ def test_upcast_attention(cls, window_size, monkeypatch):
     assert_close(y, expected, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize('options', [{}, dict(upcast_attention=True)])
+@pytest.mark.parametrize('cls', CLASSES)
+def test_factor_of_the_scores(cls, options):
+    """Globally and in windows, upcast or not."""
+    x, hw = torch.randn(2, 6, D), (2, 3)
+    attn = build(cls, attention_scale=3, **options)
+    assert_close(attn(x, hw), attention(attn, x, 3), atol=1e-5, rtol=1e-5)
+    attn = build(cls, attention_scale=0.5, window_size=2, **options)
+    expected = windowed_attention(attn, x, hw, 2, 0.5)
+    assert_close(attn(x, hw), expected, atol=1e-5, rtol=1e-5)
+    for tau in (0, -1, float('nan')):
+        with pytest.raises(ValueError, match='attention_scale=.* positive'):
+            build(cls, attention_scale=tau)
+
+
 def test_parameter_counts():
     # q, k, v, out: matrices D x D and biases D
     assert num_params(SelfAttention(D, HEADS)) == 4 * D * D + 4 * D

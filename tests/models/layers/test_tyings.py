@@ -24,6 +24,16 @@ TYINGS = {
         True,
     ),
     'paper-shift': (dict(hidden_shift=D), D, False),
+    'like-signed-tau': (
+        dict(attn='like', gain='signed', attention_scale=3),
+        0,
+        True,
+    ),
+    'untied-tau': (
+        dict(attn='untied', gain='untied', attention_scale=8),
+        0,
+        False,
+    ),
     'like-untied-ffn': (dict(attn='like', gain='untied'), 0, False),
     'untied-attn-signed': (dict(attn='untied', gain='signed'), 0, True),
 }
@@ -56,8 +66,8 @@ def norm_by_hand(norm, x):
     return centred / (variance + norm.eps).sqrt() * norm.weight + norm.bias
 
 
-def by_hand(layer, x, shift, signed):
-    x = x + attention(layer.attn, norm_by_hand(layer.ln1, x))
+def by_hand(layer, x, shift, signed, tau):
+    x = x + attention(layer.attn, norm_by_hand(layer.ln1, x), tau)
     y = norm_by_hand(layer.ln2, x)
     return x + ffn_by_hand(layer.ffn, y, shift, signed)
 
@@ -70,7 +80,9 @@ def test_layer(name, choice):
     x = torch.randn(2, 6, D, dtype=torch.float64, requires_grad=True)
     g = torch.randn_like(x)
     leaves = dict(layer.named_parameters(), x=x)
-    expected = by_hand(layer, x, *TYINGS[name][1:])
+    options, *ffn = TYINGS[name]
+    tau = options.get('attention_scale', 1)
+    expected = by_hand(layer, x, *ffn, tau)
     expected_grads = torch.autograd.grad(expected, list(leaves.values()), g)
     with ops.use(choice):
         actual = layer(x, (2, 3))
@@ -87,6 +99,8 @@ def test_first_layer_is_named_in_the_mark(name):
     expected = options.get('gain', 'none')
     expected += f'+shift{shift}' * bool(shift)
     expected += '+like' * (options.get('attn') == 'like')
+    tau = options.get('attention_scale')
+    expected += f'+tau{tau}' if tau else ''
     buffer = build(HaLViT, **options).variant
     assert bytes(buffer.tolist()).decode().strip() == expected
 
