@@ -27,16 +27,22 @@ class SecondMap(nn.Module):
     Args:
         features: Width of the result.
         has_bias: Whether the bias exists.
+        transposes: Whether the map is by the transpose of the weight that
+            ``forward`` is given, or by the weight itself.
     """
 
-    def __init__(self, features: int, has_bias: bool) -> None:
+    def __init__(
+        self, features: int, has_bias: bool, transposes: bool = True
+    ) -> None:
         super().__init__()
+        self.transposes = transposes
         bias = nn.Parameter(torch.zeros(features)) if has_bias else None
         self.register_parameter('bias', bias)
 
     def forward(self, y: Tensor, weight: Tensor) -> Tensor:
-        """Apply the transpose of ``weight``, see :class:`TiedLinear`."""
-        return F.linear(y, weight.t(), self.bias)
+        """Apply ``weight`` or its transpose, see :class:`TiedLinear`."""
+        weight = weight.t() if self.transposes else weight
+        return F.linear(y, weight, self.bias)
 
 
 class TiedLinear(nn.Linear):
@@ -129,7 +135,8 @@ class RepeatedLinear(TiedLinear):
 
     def __init__(self, features: int, bias: bool = True) -> None:
         super().__init__(features, features, bias=bias)
-        self.again = self._modules.pop('transposed')
+        del self._modules['transposed']
+        self.again = SecondMap(features, True, transposes=False)
 
     @property
     def transposed(self) -> SecondMap:
@@ -145,7 +152,7 @@ class RepeatedLinear(TiedLinear):
         Returns:
             (..., features).
         """
-        return self.again(x, self.weight.t())
+        return self.again(x, self.weight)
 
 
 def tied_linear_in(module: nn.Module) -> TiedLinear:
