@@ -208,12 +208,18 @@ def test_a_norm_of_weights_by_parametrization():
     assert_close(model(IMAGE)[0], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_lora():
-    """An adapter serves the first use; the transpose is the frozen matrix."""
+@pytest.mark.parametrize('attn', ['paper', 'like'])
+def test_lora(attn):
+    """An adapter serves the first use; the second is the frozen matrix."""
     config = dict(
-        type='halvit_mm.HaLViT', arch=ARCH, img_size=32, patch_size=8
+        type='halvit_mm.HaLViT',
+        arch=ARCH,
+        img_size=32,
+        patch_size=8,
+        attn=attn,
     )
-    targets = [dict(type=name) for name in LINEARS]
+    own = LINEARS if attn == 'paper' else ('attn.qk', 'attn.vo', 'ffn.tied')
+    targets = [dict(type=name) for name in own]
     model = LoRAModel(config, alpha=2, rank=2, targets=targets).eval()
     start = model(IMAGE)[0]
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
