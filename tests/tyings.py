@@ -1,6 +1,6 @@
 """Every tying that a config can choose, as small backbones."""
 
-from halvit_mm.models import HaLViT, PlainViT
+from halvit_mm.models import GroupedViT, HaLViT, PlainViT
 from tests.helpers import ARCH, build, randomise
 
 ARCH4 = dict(ARCH, num_layers=4)
@@ -17,6 +17,16 @@ TYINGS = {
         dict(attn='like', gain='signed', hidden_shift=32),
     ),
     'like-untied-ffn': (HaLViT, dict(attn='like', gain='untied')),
+    'groups': (GroupedViT, dict(share_vectors=False)),
+    'groups-like-signed': (
+        GroupedViT,
+        dict(attn='like', gain='signed', share_vectors=False),
+    ),
+    'groups-with-biases': (GroupedViT, dict(attn='like', gain='signed')),
+    'like-pairs': (
+        GroupedViT,
+        dict(attn='like', shares=['ffn'], share_vectors=False),
+    ),
     'untied-attn-signed': (HaLViT, dict(attn='untied', gain='signed')),
 }
 

@@ -16,7 +16,7 @@ _SCOPES = ('halvit_mm.', 'mmdet.', 'mmpretrain.', 'mmengine.')
 #: Types that a model in a header may name, with or without a scope in front.
 ALLOWED_TYPES = frozenset(
     """
-    CompressedBackbone GroupedMLPViT HaLViT PlainViT SharedHaLViT TiedResNet
+    CompressedBackbone GroupedViT HaLViT PlainViT SharedHaLViT TiedResNet
     ResNet SwinTransformer VisionTransformer FPN SimpleFPN GlobalAveragePooling
     ImageClassifier LinearClsHead VisionTransformerClsHead
     CascadeRCNN CascadeRoIHead FasterRCNN MaskRCNN RPNHead RetinaHead RetinaNet

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from halvit_mm.checkpoint import load_weights, read_state_dict
 from halvit_mm.models.backbones import (
-    GroupedMLPViT,
+    GroupedViT,
     HaLViT,
     PlainViT,
     SharedHaLViT,
@@ -273,7 +273,7 @@ def test_a_pointer_of_git_lfs_named_safetensors(tmp_path):
         (PlainViT, {}),
         (SharedHaLViT, {}),
         (SharedHaLViT, dict(share_vectors=False)),
-        (GroupedMLPViT, dict(arch=dict(ARCH, num_layers=4), group_size=2)),
+        (GroupedViT, dict(arch=dict(ARCH, num_layers=4))),
     ],
 )
 def test_classification_to_detection(cls, options, is_list, path):

@@ -21,7 +21,7 @@ from torch.testing import assert_close
 import halvit_mm.models
 from halvit_mm import ops
 from halvit_mm.models import (
-    GroupedMLPViT,
+    GroupedViT,
     HaLViT,
     SharedHaLViT,
     pack_weights,
@@ -278,7 +278,7 @@ def test_quantisation_says_that_tied_layers_stay(caplog):
 
 @pytest.mark.parametrize(
     ('cls', 'expected'),
-    [(HaLViT, 9), (SharedHaLViT, 9), (GroupedMLPViT, 4)],
+    [(HaLViT, 9), (SharedHaLViT, 9), (GroupedViT, 4)],
 )
 def test_functions_that_an_image_enters(cls, expected):
     """In inference, of halvit_mm.models and a layer: borrowing adds none."""
