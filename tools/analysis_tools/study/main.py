@@ -6,9 +6,10 @@ from pathlib import Path
 
 from halvit_mm.apis.cli import add_config_options, errors_in_short
 
-from .plan import Study
 from .report import study_table, write_study
+from .rule import judge
 from .runner import run_study
+from .stages import stages
 
 
 def study_parser(description: str) -> argparse.ArgumentParser:
@@ -40,6 +41,7 @@ def _parse_args(description: str) -> argparse.Namespace:
         default=1,
         help='runs at a time, which share the cores, default 1',
     )
+    parser.add_argument('--stage', help='run this one only, default all')
     parser.add_argument(
         '--variants', nargs='+', help='run these only, default all'
     )
@@ -55,15 +57,23 @@ def main(description: str) -> None:
         description: What the tool does.
     """
     args = _parse_args(description)
-    study = Study.load(args.study, args.cfg_options)
-    out = Path(args.out or study.out)
-    results = run_study(
-        study,
-        Path(args.work_dir or study.work_dir),
-        out / 'results.json',
-        args.jobs,
-        args.variants,
-        after=partial(write_study, study, out=out),
+    folders = (
+        args.out and Path(args.out),
+        args.work_dir and Path(args.work_dir),
     )
-    study_table(study, results).print()
-    print(f'written to {out}')
+    given = args.study, args.cfg_options, args.stage, folders[0]
+    for study in stages(*given):
+        out = folders[0] / study.stage if folders[0] else study.out
+        work = folders[1] / study.stage if folders[1] else study.work_dir
+        results = run_study(
+            study,
+            work,
+            out / 'results.json',
+            args.jobs,
+            args.variants,
+            after=partial(write_study, study, out=out),
+        )
+        study_table(study, results).print()
+        if study.rule:
+            print(judge(results, **study.rule))
+        print(f'written to {out}')
