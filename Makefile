@@ -52,11 +52,11 @@ soak: $(VENV)/.ready
 	$(VENV)/bin/python -m tests.soak.hooks
 	$(VENV)/bin/python -m tests.soak.memory
 
-# On a machine with a GPU and the CUDA toolkit: builds the operators in place.
+# On a machine with a GPU and the CUDA toolkit: builds the operators in place,
+# proves them and times them; then the other tests that need a GPU.
 test-cuda: $(VENV)/.ready
-	FORCE_CUDA=1 $(VENV)/bin/python -m pip install --quiet --no-build-isolation --no-deps -e .
-	HALVIT_MM_OPS=cuda $(VENV)/bin/python -m pytest -m cuda
-	HALVIT_MM_OPS=cuda PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 1 $(VENV)/bin/python -m pytest tests/ops/test_cuda.py -k "small or views or nothing"
+	$(VENV)/bin/python tools/analysis_tools/gpu_proof.py
+	HALVIT_MM_OPS=cuda $(VENV)/bin/python -m pytest -m cuda --ignore=tests/ops
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -5,11 +5,12 @@
 Anything else installs Python only.
 """
 
+import ast
 import hashlib
+import json
 import os
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 from setuptools import setup
@@ -23,15 +24,28 @@ PURE = (
 )
 
 
+def schemas() -> dict:
+    """The operators' schemas, read from their files without importing them."""
+    found = {}
+    for path in sorted((ROOT / OPS).glob('*.py')):
+        for node in ast.parse(path.read_text()).body:
+            if (
+                isinstance(node, ast.Assign)
+                and node.targets[0].id == 'SCHEMAS'
+            ):
+                found.update(ast.literal_eval(node.value))
+    return found
+
+
 def build_tag(torch, archs: str) -> str:
     """What the library was built from; the loader compares it."""
-    schemas = hashlib.sha256((ROOT / OPS / 'schemas.py').read_bytes())
+    schema = hashlib.sha256(json.dumps(schemas(), sort_keys=True).encode())
     source = hashlib.sha256()
     for path in sorted((ROOT / OPS / 'csrc').rglob('*.[ch]*')):
         source.update(path.read_bytes())
     torch_version = '.'.join(torch.__version__.split('.')[:2])
     return (
-        f'halvit_mm-build{{schema={schemas.hexdigest()[:12]};'
+        f'halvit_mm-build{{schema={schema.hexdigest()[:12]};'
         f'source={source.hexdigest()[:12]};'
         f'torch={torch_version};cuda={torch.version.cuda};archs={archs}}}'
     )
@@ -49,26 +63,6 @@ def find_toolkit() -> None:
         if (home / 'include' / 'cuda_runtime.h').is_file():
             os.environ['CUDA_HOME'] = str(home)
             return
-
-
-def cublas_flags(cuda_home: str) -> list:
-    """Where cublasLt.h is, if the toolkit came without it.
-
-    The wheel's folder holds a whole toolkit: it comes last, so that nothing
-    but what is missing is taken from there.
-    """
-    if (Path(cuda_home) / 'include' / 'cublasLt.h').is_file():
-        return []
-    site = [sysconfig.get_path('purelib'), *sys.path]
-    for folder in site:
-        for wheel in ('nvidia/cu13', 'nvidia/cublas'):
-            include = Path(folder) / wheel / 'include'
-            if (include / 'cublasLt.h').is_file():
-                return ['-idirafter', str(include)]
-    raise SystemExit(
-        f'halvit_mm: no cublasLt.h in {cuda_home}/include and no nvidia-cublas'
-        ' wheel; install the cuBLAS headers or `pip install nvidia-cublas`'
-    )
 
 
 def cuda_build() -> dict:
@@ -93,13 +87,11 @@ def cuda_build() -> dict:
     sources = sorted((ROOT / csrc).rglob('*.c*'))
     sources = [path for path in sources if path.suffix in ('.cpp', '.cu')]
     tag = f'-DHALVIT_BUILD_TAG="{build_tag(torch, archs)}"'
-    cublas = cublas_flags(cpp_extension.CUDA_HOME)
     extension = cpp_extension.CUDAExtension(
         'halvit_mm._C',
         [str(path.relative_to(ROOT)) for path in sources],
-        libraries=['dl'],
         extra_compile_args={
-            'cxx': ['-O2', '-g0', '-Wall', tag, *cublas],
+            'cxx': ['-O2', '-g0', '-Wall', tag],
             'nvcc': ['-O3', '-Xptxas', '-v'],
         },
     )

@@ -7,7 +7,7 @@ import torch
 from halvit_mm.apis import load_config
 from halvit_mm.apis.model_info import build_model
 
-from .tools.conftest import ROOT
+from .commands import ROOT
 
 CONFIGS = ROOT / 'configs'
 NAMES = sorted(

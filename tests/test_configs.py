@@ -9,6 +9,7 @@ from halvit_mm.apis.fake_data import image_size
 from halvit_mm.apis.model_info import build_model, count_parameters
 from halvit_mm.compression import FiPSConfig, plan_compression
 
+from .commands import ROOT
 from .configs import (
     BOX_DETECTORS,
     CONFIGS,
@@ -24,7 +25,6 @@ from .configs import (
     differing,
     load,
 )
-from .tools.conftest import ROOT
 
 
 def differences(name, other):

@@ -13,7 +13,7 @@ import torch
 from halvit_mm import doctor, ops
 from halvit_mm.compat import OPS_ENV_VAR, HostLine
 
-from .tools.conftest import ROOT, run
+from .commands import ROOT, run
 
 GIB = 1 << 30
 COMMANDS = [

@@ -7,7 +7,7 @@ from typing import NamedTuple, Tuple
 
 import pytest
 
-from .tools.conftest import ROOT
+from .commands import ROOT
 
 PACKAGE = 'halvit_mm'
 
@@ -130,13 +130,20 @@ RULES = {
             ours=_EVERYTHING, others=others, own=own
         )
         for name, own, others in (
-            ('bench', (), (*_EVIDENCE, 'mmpretrain.models.backbones')),
+            (
+                'bench',
+                ('proof',),
+                (*_EVIDENCE, 'mmpretrain.models.backbones'),
+            ),
             ('benchmark', ('bench',), ('torch',)),
             ('study', (), _EVIDENCE),
             ('compare', ('study',), ()),
             ('compare_compression', ('study',), ()),
             ('ffn_spectrum', ('study',), _EVIDENCE),
             ('gradient_ratios', ('study',), _EVIDENCE),
+            # from the folder of `apis`, without what that package imports
+            ('proof', ('table', 'timing'), ('torch',)),
+            ('gpu_proof', ('proof',), ()),
             ('zoo', (), _EVIDENCE),
             ('model_zoo', ('zoo',), ()),
         )

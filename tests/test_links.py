@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from .tools.conftest import ROOT
+from .commands import ROOT
 
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
 

@@ -7,7 +7,8 @@ import torch
 from halvit_mm.apis import load_config
 from halvit_mm.apis.model_info import build_model
 
-from .tools.conftest import DETECTOR, ROOT
+from .commands import ROOT
+from .tools.conftest import DETECTOR
 
 CLASSES = ['circle', 'square']
 PALETTE = [[255, 0, 0], [0, 0, 255]]

@@ -2,10 +2,6 @@
 
 from typing import Dict, List, Optional, Sequence
 
-from rich import table as rich_table
-from rich.console import Console
-from rich.text import Text
-
 
 class Table:
     """Rows of text under the names of their columns.
@@ -33,6 +29,11 @@ class Table:
 
     def print(self) -> None:
         """Print to standard output, as wide as the table is."""
+        # Markdown is also written where only PyTorch is installed.
+        from rich import table as rich_table
+        from rich.console import Console
+        from rich.text import Text
+
         table = rich_table.Table(title=self.title or None)
         for i, name in enumerate(self.columns):
             justify = 'right' if i else 'left'

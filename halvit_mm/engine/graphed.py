@@ -168,7 +168,8 @@ class GraphedForward:
                 for _ in range(self.num_warmup):
                     self.module(*static)
             torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph):
+            # its own default is a stream of the first device ever graphed
+            with torch.cuda.graph(graph, stream=stream):
                 outputs = self.module(*static)
         held = list(_tensors_of(self.module))
         return CapturedForward(static, outputs, graph.replay, held)

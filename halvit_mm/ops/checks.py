@@ -1,7 +1,7 @@
 """Checks of the operators' arguments; a mismatch raises an error."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Dict, Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ def _has_autocast(device_type: str) -> bool:
 def is_autocast(x: Tensor) -> bool:
     """Return whether autocast is enabled for the device of ``x``."""
     device_type = x.device.type
-    return _has_autocast(device_type) and torch.is_autocast_enabled(
-        device_type
+    known = device_type in ('cuda', 'cpu')  # to ask takes a microsecond
+    return (known or _has_autocast(device_type)) and (
+        torch.is_autocast_enabled(device_type)
     )
 
 
@@ -57,7 +58,7 @@ def check_input(op: str, name: str, x: Tensor, width: int) -> None:
         ValueError: If ``x`` is not floating-point, or not (..., width) with
             at least one leading dimension.
     """
-    if not x.is_floating_point():
+    if not x.dtype.is_floating_point:
         raise ValueError(f'{op}: {name} is {x.dtype}, not floating-point')
     if x.dim() < 2 or x.shape[-1] != width:
         raise ValueError(
@@ -69,7 +70,7 @@ def check_input(op: str, name: str, x: Tensor, width: int) -> None:
 def check_parameters(
     op: str,
     x: Tensor,
-    expected: Dict[str, Tuple[Optional[Tensor], Tuple[int, ...]]],
+    expected: Sequence[Tuple[str, Optional[Tensor], Tuple[int, ...]]],
     may_cast: bool = False,
 ) -> None:
     """Check the parameters of an operator.
@@ -77,8 +78,8 @@ def check_parameters(
     Args:
         op: Name of the operator.
         x: Its input.
-        expected: For each parameter's name the tensor, or None, and the shape
-            that it should have. The first is not None.
+        expected: For each parameter its name, the tensor, or None, and the
+            shape that it should have. The first is not None.
         may_cast: Whether the parameters may have another dtype than ``x``
             without autocast.
 
@@ -86,24 +87,29 @@ def check_parameters(
         ValueError: If a parameter has another shape, device or dtype than
             expected.
     """
-    dtype = next(iter(expected.values()))[0].dtype
-    for name, (tensor, shape) in expected.items():
-        if tensor is None:
+    dtype, device = expected[0][1].dtype, x.device
+    for name, tensor, shape in expected:
+        if tensor is None or (
+            tensor.shape == shape
+            and tensor.dtype is dtype
+            and tensor.device == device
+        ):
             continue
-        if tuple(tensor.shape) != shape:
+        if tensor.shape != shape:
             raise ValueError(
                 f'{op}: {name} has the shape {tuple(tensor.shape)}, '
                 f'expected {shape}'
             )
-        if tensor.device != x.device:
+        if tensor.device != device:
             raise ValueError(
-                f'{op}: {name} is on {tensor.device}, the input on {x.device}'
+                f'{op}: {name} is on {tensor.device}, the input on {device}'
             )
-        if tensor.dtype != dtype or not tensor.is_floating_point():
-            raise ValueError(
-                f'{op}: {name} is {tensor.dtype}, the first weight {dtype}'
-            )
-    if dtype != x.dtype and not (may_cast or is_autocast(x)):
+        raise ValueError(
+            f'{op}: {name} is {tensor.dtype}, the first weight {dtype}'
+        )
+    if not dtype.is_floating_point:
+        raise ValueError(f'{op}: {expected[0][0]} is {dtype}')
+    if dtype is not x.dtype and not (may_cast or is_autocast(x)):
         raise ValueError(
             f'{op}: the input is {x.dtype} and the weights are {dtype}: '
             'cast one of them, or use torch.autocast'

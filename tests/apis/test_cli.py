@@ -11,7 +11,8 @@ from halvit_mm.apis.cli import errors_in_short
 from halvit_mm.checkpoint import read_classes
 from halvit_mm.datasets import LoadImageFromFile
 
-from ..tools.conftest import DETECTOR, ROOT
+from ..commands import ROOT
+from ..tools.conftest import DETECTOR
 
 TOOLS = ROOT / 'tools'
 #: Tool -> arguments with a file that is not there.

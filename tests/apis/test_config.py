@@ -8,8 +8,8 @@ from mmengine.optim import build_optim_wrapper
 
 from halvit_mm.apis import load_config
 
+from ..commands import ROOT
 from ..configs import flat
-from ..tools.conftest import ROOT
 
 DETECTOR = ROOT / 'configs/maskrcnn_halvit_t.py'
 CLASSIFIER = ROOT / 'configs/pretrain/halvit_t_in1k.py'

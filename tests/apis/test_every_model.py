@@ -10,7 +10,7 @@ from halvit_mm.apis import load_config
 from halvit_mm.apis.fake_data import fake_batch
 from halvit_mm.apis.model_info import build_model
 
-from ..tools.conftest import ROOT
+from ..commands import ROOT
 
 PRETRAINING = sorted((ROOT / 'configs' / 'pretrain').glob('*.py'))
 SIZE = (64, 64)  # pixels; position embeddings are interpolated

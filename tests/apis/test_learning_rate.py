@@ -7,7 +7,7 @@ import pytest
 from halvit_mm.apis import config, learning_rate, load_config
 from halvit_mm.apis.learning_rate import warn_of_batch_size
 
-from ..tools.conftest import ROOT
+from ..commands import ROOT
 
 DETECTOR = ROOT / 'configs/maskrcnn_halvit_t.py'
 SHAPES = ROOT / 'configs/demo/maskrcnn_halvit_shapes.py'

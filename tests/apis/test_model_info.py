@@ -14,7 +14,7 @@ from halvit_mm.apis import (
 )
 from halvit_mm.apis.model_info import build_model, count_parameters
 
-from ..tools.conftest import ROOT
+from ..commands import ROOT
 
 SMALL = (64, 96)  # height and width for detectors, for speed
 

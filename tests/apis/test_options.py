@@ -8,7 +8,7 @@ import pytest
 from halvit_mm.apis import load_config
 from halvit_mm.apis.known_keys import known_keys
 
-from ..tools.conftest import ROOT
+from ..commands import ROOT
 
 DETECTOR = ROOT / 'configs/maskrcnn_halvit_t.py'
 CLASSIFIER = ROOT / 'configs/pretrain/halvit_t_in1k.py'

@@ -12,7 +12,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from halvit_mm.apis import load_config, schedules
 from halvit_mm.apis.schedules import fit, fit_schedule, is_fitted
 
-from ..tools.conftest import ROOT
+from ..commands import ROOT
 
 DETECTOR = ROOT / 'configs/maskrcnn_halvit_t.py'
 NUCLEI = ROOT / 'configs/custom/maskrcnn_halvit_nuclei.py'

@@ -8,8 +8,9 @@ from mmengine.config import Config
 
 from halvit_mm.apis import add_tensorboard, tensorboard
 
+from ..commands import ROOT
 from ..engine.tiny_run import LENGTH, tiny_runner
-from ..tools.conftest import DETECTOR, ROOT
+from ..tools.conftest import DETECTOR
 from .test_cli import end_of
 
 

@@ -27,8 +27,9 @@ from halvit_mm.compression import (
     read_compressed,
     save_compressed,
 )
+from tests.commands import ROOT
 from tests.helpers import ARCH, randomise
-from tests.tools.conftest import ROOT, tool
+from tests.tools.conftest import tool
 
 VIT = dict(type='halvit_mm.PlainViT', arch=ARCH, img_size=32, patch_size=8)
 

@@ -8,7 +8,7 @@ import pytest
 
 import halvit_mm
 
-from ..tools.conftest import run
+from ..commands import run
 
 
 def test_importing_the_hosts_is_quiet():

@@ -13,7 +13,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 
 from halvit_mm.compat import install
 
-from ..tools.conftest import run
+from ..commands import run
 
 # A host's own tool knows nothing of us but the config.
 BUILD = """

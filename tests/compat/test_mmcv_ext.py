@@ -9,7 +9,7 @@ import pytest
 
 from halvit_mm.compat import OPS_ENV_VAR, ops_backend
 
-from ..tools.conftest import run
+from ..commands import run
 
 is_compiled = PathFinder.find_spec('mmcv._ext', mmcv.__path__) is not None
 

@@ -6,7 +6,7 @@ import pytest
 
 from halvit_mm.apis import load_config
 from halvit_mm.compression import FiPSConfig
-from tests.tools.conftest import ROOT
+from tests.commands import ROOT
 
 CONFIG = str(ROOT / 'configs/fips/vit_cifar10_fips.py')
 

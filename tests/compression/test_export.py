@@ -22,7 +22,7 @@ from halvit_mm.compression import (
 )
 from halvit_mm.compression.sparsifiers import build_sparsifier
 
-from ..tools.conftest import run
+from ..commands import run
 from .models import GROUPS, WIDTH, D, Net, tokens
 
 

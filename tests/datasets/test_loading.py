@@ -10,7 +10,7 @@ from PIL import Image
 from halvit_mm.datasets import LoadImageFromFile
 from halvit_mm.datasets.loading import to_eight_bits
 
-from ..tools.conftest import ROOT
+from ..commands import ROOT
 
 SIZE = (6, 8)  # height and width
 RGB = (200, 100, 50)

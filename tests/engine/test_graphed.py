@@ -1,6 +1,7 @@
 """Forward passes as CUDA graphs; off a GPU, all but the recording."""
 
 import logging
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -128,6 +129,54 @@ def test_reset_records_anew():
     assert forward.num_graphs == 0
     forward(torch.ones(2, 3))
     assert (forward.num_captures, forward.num_graphs) == (2, 1)
+
+
+class FakeStream:
+    """Stands for a stream; waiting for another takes no time."""
+
+    def __init__(self, device=None):
+        self.device = device
+
+    def wait_stream(self, stream):
+        pass
+
+
+class FakeGraph:
+    """Stands for a graph."""
+
+    def replay(self):
+        pass
+
+
+def test_recorded_on_the_stream_that_was_warmed_up(monkeypatch):
+    """The default stream of ``torch.cuda.graph`` is of the first device."""
+    current = [FakeStream()]
+
+    @contextmanager
+    def on(stream):
+        current.append(stream)
+        yield
+        current.pop()
+
+    fakes = dict(
+        CUDAGraph=FakeGraph,
+        Stream=FakeStream,
+        stream=on,
+        current_stream=lambda: current[-1],
+        device=lambda device: nullcontext(),
+        graph=lambda graph, pool=None, stream=None: on(stream),
+    )
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(GraphedForward, 'device_type', 'cpu')
+    module = nn.Linear(3, 2).eval()
+    used = []
+    module.register_forward_hook(lambda *_: used.append(current[-1]))
+    image = torch.ones(1, 3)
+    GraphedForward(module, num_warmup=2)(image)
+    assert len(used) == 3
+    assert set(used) == {used[0]}
+    assert used[0].device == image.device
 
 
 @pytest.mark.parametrize('copy_outputs', [True, False])

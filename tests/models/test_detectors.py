@@ -8,8 +8,8 @@ from halvit_mm.apis import load_config
 from halvit_mm.apis.fake_data import fake_batch
 from halvit_mm.apis.model_info import build_model
 
+from ..commands import ROOT
 from ..helpers import assert_one_owner, gradients
-from ..tools.conftest import ROOT
 
 SIZE = (64, 96)  # pixels
 WIDTH = 32  # of the pyramid and the heads

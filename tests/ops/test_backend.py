@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from halvit_mm import ops
-from halvit_mm.ops import extension
+from halvit_mm.ops import build, choice
 
-from ..tools.conftest import run
+from ..commands import run
 
 pytestmark = pytest.mark.usefixtures('fresh')
 
 
 @pytest.fixture
 def fresh():
-    extension._library_problem.cache_clear()
+    choice._library_problem.cache_clear()
     yield
-    extension._library_problem.cache_clear()
+    choice._library_problem.cache_clear()
 
 
 def with_gpu(monkeypatch, capability=(9, 0)):
@@ -29,15 +29,15 @@ def with_gpu(monkeypatch, capability=(9, 0)):
     monkeypatch.setattr(cuda, 'get_device_capability', lambda i: capability)
 
 
-def library(tmp_path, **build):
+def library(tmp_path, **changed):
     """A file that says of itself what a library says."""
     fields = {
-        'schema': extension.schema_digest(),
-        'source': extension.source_digest(),
+        'schema': build.schema_digest(),
+        'source': build.source_digest(),
         'torch': '.'.join(torch.__version__.split('.')[:2]),
         'cuda': torch.version.cuda or '',
         'archs': '8.0;9.0+PTX',
-        **build,
+        **changed,
     }
     tag = ';'.join(f'{key}={value}' for key, value in fields.items())
     path = tmp_path / '_C.so'
@@ -57,11 +57,11 @@ def test_without_a_gpu(caplog):
         ops.backend()
 
 
-@pytest.mark.parametrize('choice', ['fallback', 'plain'])
-def test_forced(choice):
-    with ops.use(choice):
-        assert ops.backend() == choice
-        assert ops.backend_reason() == f'HALVIT_MM_OPS={choice}'
+@pytest.mark.parametrize('name', ['fallback', 'plain'])
+def test_forced(name):
+    with ops.use(name):
+        assert ops.backend() == name
+        assert ops.backend_reason() == f'HALVIT_MM_OPS={name}'
     assert ops.backend() != 'plain'
 
 
@@ -78,20 +78,17 @@ def test_the_environment_chooses(monkeypatch):
     # in another process: in tests/test_doctor.py
     monkeypatch.setenv('HALVIT_MM_OPS', 'fast')
     with pytest.raises(ValueError, match="OPS='fast': choose one of"):
-        extension._from_environment()
-    monkeypatch.setenv('HALVIT_MM_OPS_IMPL', '2')
-    with pytest.raises(ValueError, match="OPS_IMPL='2': choose 0 or 1"):
-        extension._impl_from_environment()
+        choice._from_environment()
 
 
 def test_a_fitting_library_is_read_without_loading_it(tmp_path):
-    build = extension.read_build(library(tmp_path))
-    assert build['archs'] == '8.0;9.0+PTX'
-    assert list(build) == ['schema', 'source', 'torch', 'cuda', 'archs']
+    found = build.read_build(library(tmp_path))
+    assert found['archs'] == '8.0;9.0+PTX'
+    assert list(found) == ['schema', 'source', 'torch', 'cuda', 'archs']
 
 
 @pytest.mark.parametrize(
-    ('build', 'problem'),
+    ('fields', 'problem'),
     [
         (dict(schema='0123456789ab'), 'built for schema 0123456789ab, not'),
         (dict(source='0123456789ab'), 'built for source 0123456789ab, not'),
@@ -99,9 +96,9 @@ def test_a_fitting_library_is_read_without_loading_it(tmp_path):
         (dict(torch='1.13'), 'built for torch 1.13, not'),
     ],
 )
-def test_a_stale_library_is_not_loaded(tmp_path, monkeypatch, build, problem):
+def test_a_stale_library_is_not_loaded(tmp_path, monkeypatch, fields, problem):
     with_gpu(monkeypatch)
-    found = extension.why_not(library(tmp_path, **build))
+    found = build.why_not(library(tmp_path, **fields))
     assert problem in found
     assert 'build it again' in found
 
@@ -110,16 +107,16 @@ def test_a_foreign_library_is_not_loaded(tmp_path, monkeypatch):
     with_gpu(monkeypatch)
     path = tmp_path / '_C.so'
     path.write_bytes(b'\x7fELF something else')
-    assert 'schema unknown' in extension.why_not(path)
+    assert 'schema unknown' in build.why_not(path)
 
 
 def test_a_damaged_library(tmp_path, monkeypatch, caplog):
-    """It says the right things and cannot be loaded: one line, fallback."""
+    """It says the right things and cannot be loaded: one line, formulas."""
     with_gpu(monkeypatch)
     path = library(tmp_path)
-    monkeypatch.setattr(extension, 'library_path', lambda: path)
+    monkeypatch.setattr(build, 'library_path', lambda: path)
     with caplog.at_level(logging.WARNING, 'halvit_mm'):
-        assert [ops.backend() for _ in range(3)] == ['fallback'] * 3
+        assert [ops.backend() for _ in range(3)] == ['plain'] * 3
     assert len(caplog.records) == 1
     assert '_C.so does not work' in caplog.text
     with ops.use('cuda'), pytest.raises(RuntimeError, match='does not work'):
@@ -128,7 +125,7 @@ def test_a_damaged_library(tmp_path, monkeypatch, caplog):
 
 def test_an_old_gpu(tmp_path, monkeypatch):
     with_gpu(monkeypatch, capability=(7, 5))
-    problem = extension.why_not(library(tmp_path))
+    problem = build.why_not(library(tmp_path))
     assert problem == "['Some GPU'] have a compute capability below 8.0"
 
 
@@ -136,16 +133,38 @@ def test_kernels_that_do_not_run_are_passed_by(tmp_path, monkeypatch):
     """For example where the driver is older than the build."""
     with_gpu(monkeypatch)
     path = library(tmp_path)
-    monkeypatch.setattr(extension, 'library_path', lambda: path)
+    monkeypatch.setattr(build, 'library_path', lambda: path)
     monkeypatch.setattr(torch.ops, 'load_library', lambda path: None)
-    monkeypatch.setattr(extension, '_loaded', False)
+    monkeypatch.setattr(build, '_loaded', False)
 
     def no_launch(*args, **kwargs):
         raise RuntimeError('CUDA error: no kernel image\nand so on')
 
     monkeypatch.setattr(torch, 'ones', no_launch)
-    assert ops.backend() == 'fallback'
+    assert ops.backend() == 'plain'
     assert ops.backend_reason() == (
         '_C.so does not work: CUDA error: no kernel image'
     )
-    assert extension.is_broken()
+    # its kernels would serve the operators of the fallback, too
+    for name in ('auto', 'fallback'):
+        with ops.use(name):
+            assert choice._passes_by(torch.float32, (8, 8))
+
+
+def test_a_gpu_without_the_library(monkeypatch, caplog):
+    """Operators by PyTorch's kernels are slower there than the formulas."""
+    with_gpu(monkeypatch)
+    monkeypatch.setattr(build, 'library_path', lambda: None)
+    with caplog.at_level(logging.WARNING, 'halvit_mm'):
+        assert ops.backend() == ops.backend('cuda') == 'plain'
+        assert choice._passes_by(torch.float32, (8, 8))
+    assert ops.backend_reason() == 'the CUDA operators are not built'
+    assert [r.getMessage() for r in caplog.records] == [
+        'The operators run as plain formulas on the GPU: the CUDA operators '
+        'are not built.'
+    ]
+    assert ops.backend('cpu') == 'fallback'
+    assert ops.backend_reason('cpu') == 'the library is for GPUs'
+    with ops.use('fallback'):
+        assert ops.backend('cuda') == 'fallback'
+        assert not choice._passes_by(torch.float32, (8, 8))

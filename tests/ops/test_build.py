@@ -1,19 +1,23 @@
 """``setup.py``: the CUDA build of the operators, and the install without."""
 
+import os
 import re
+import runpy
 import shutil
 import sys
 import tarfile
+from collections import Counter
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from torch.utils import cpp_extension
 
-from halvit_mm.ops import extension
-from halvit_mm.ops.schemas import SCHEMAS
+from halvit_mm.ops import build
+from halvit_mm.ops.register import SCHEMAS
 
-from ..tools.conftest import ROOT, run
+from ..commands import ROOT, run
 
 CSRC = ROOT / 'halvit_mm' / 'ops' / 'csrc'
 PURE = 'halvit_mm: pure Python install; FORCE_CUDA=1 pip install'
@@ -26,6 +30,16 @@ KERNELS = {
     'activation_backward_kernel': 6,
     'cast_kernel': 1,
     'reduce_partials_kernel': 1,
+}
+
+#: Of these kernels, loads and stores of single values: the factor of a sample,
+#: mean and rstd; the sums of a block (of two, for each 256 columns of a row).
+SINGLE_VALUES = {
+    'add_layer_norm_kernel': (1, 2),
+    'add_layer_norm_backward_kernel': (3, 2),
+    'activation_kernel': (0, 0),
+    'activation_backward_kernel': (0, 1),
+    'cast_kernel': (0, 0),
 }
 
 needs_setuptools = pytest.mark.skipif(
@@ -79,6 +93,49 @@ def test_kernels_keep_to_their_registers(built):
     assert {(frame, spills) for *_, frame, spills in found} == {('0', '0')}
 
 
+def find_cuobjdump():
+    """Of the toolkit, or else the one that comes with triton."""
+    folders = [os.environ.get('PATH', '')]
+    if cpp_extension.CUDA_HOME:
+        folders.append(f'{cpp_extension.CUDA_HOME}/bin')
+    if triton := find_spec('triton'):
+        folder = Path(triton.origin).parent
+        folders.append(f'{folder}/backends/nvidia/bin')
+    return shutil.which('cuobjdump', path=os.pathsep.join(folders))
+
+
+def single_values(name):
+    """Kernel of a mangled name, and its loads and stores of single values."""
+    for kernel, (loads, stores) in SINGLE_VALUES.items():
+        if f'{len(kernel)}{kernel}' not in name:
+            continue
+        if kernel == 'add_layer_norm_backward_kernel':
+            lanes, chunks = re.search(r'ILi(\d+)ELi(\d+)E', name).groups()
+            # where a block has one row, its threads store eight sums each
+            stores *= int(chunks) if lanes == '32' else 0
+        return kernel, {'LD': loads, 'ST': stores}
+    return 'reduce_partials_kernel', {}
+
+
+@pytest.mark.parametrize('arch', ['sm_80', 'sm_90'])
+def test_accesses_are_of_16_bytes(built, arch):
+    """What is no single value is loaded and stored 128 bits at a time."""
+    if (cuobjdump := find_cuobjdump()) is None:
+        pytest.skip('no cuobjdump on PATH, in CUDA_HOME or in triton')
+    code = run(cuobjdump, '-sass', '-arch', arch, built[0]).stdout
+    seen = []
+    for body in code.split('Function : ')[1:]:
+        name = body.split()[0]
+        kernel, allowed = single_values(name)
+        seen.append(kernel)
+        for access, limit in allowed.items():
+            widths = re.findall(rf'\b{access}G?(\.\S+)? ', body)
+            narrow = [width for width in widths if '.128' not in width]
+            assert len(narrow) <= limit, (name, access, narrow)
+            assert len(narrow) < len(widths), (name, access)
+    assert Counter(seen) == KERNELS
+
+
 def test_compilers_do_not_warn(built):
     log = built[1]
     csrc = re.escape(str(CSRC))
@@ -88,10 +145,9 @@ def test_compilers_do_not_warn(built):
 def test_library_says_what_it_is(built):
     import torch
 
-    build = extension.read_build(built[0])
-    assert build == {
-        'schema': extension.schema_digest(),
-        'source': extension.source_digest(),
+    assert build.read_build(built[0]) == {
+        'schema': build.schema_digest(),
+        'source': build.source_digest(),
         'torch': '.'.join(torch.__version__.split('.')[:2]),
         'cuda': torch.version.cuda,
         'archs': '8.0;9.0+PTX',
@@ -108,6 +164,13 @@ def test_library_registers_every_operator(built):
     )
     result = run(sys.executable, '-c', code, built[0], *SCHEMAS)
     assert result.stdout.split()[-1:] == ['True'], result.stdout
+
+
+def test_schemas_are_read_without_importing(monkeypatch):
+    """The library's digest and the loader's are of the same text."""
+    monkeypatch.setattr(sys, 'argv', ['setup.py', '--version'])
+    monkeypatch.chdir(ROOT)
+    assert runpy.run_path('setup.py')['schemas']() == SCHEMAS
 
 
 @pytest.fixture(scope='module')

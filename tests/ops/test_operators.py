@@ -109,6 +109,23 @@ def test_only_one_result_is_used(name, used):
     assert_close(*grads)
 
 
+def test_no_gradient_at_all_is_zero():
+    """The backward operators themselves, as tracers may call them."""
+    H = torch.ops.halvit
+    x, w, b = torch.randn(2, 3, 8), torch.randn(8, 8), torch.randn(8)
+    stats = [torch.ones(6) for _ in range(2)]
+    scale, empty = torch.ones(2), x.new_empty(0)
+    found = [
+        *H.add_layer_norm_backward(
+            None, None, x, *stats, b, scale, x.dtype, [True] * 3
+        ),
+        *H.tied_qkv_backward(None, None, None, x, w, w, empty, [True] * 6),
+    ]
+    shapes = [x, x, b, b, x, w, w, b, b, b]
+    assert [t.shape for t in found] == [t.shape for t in shapes]
+    assert not any(t.any() for t in found)
+
+
 def test_inference_keeps_nothing_and_equals_training():
     for name in NAMES:
         case = cases()[name]

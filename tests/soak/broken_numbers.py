@@ -14,7 +14,8 @@ from mmengine.registry import TRANSFORMS
 from halvit_mm.checkpoint import find_checkpoint, not_finite
 from halvit_mm.datasets.shapes import draw_detection_split
 
-from ..tools.conftest import DETECTOR, ROOT, tool
+from ..commands import ROOT
+from ..tools.conftest import DETECTOR, tool
 from ..tools.trainings import weights
 from .results import keep
 

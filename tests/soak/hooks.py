@@ -17,7 +17,8 @@ from halvit_mm.apis.timing import device_name
 from halvit_mm.datasets.shapes import draw_detection_split
 from halvit_mm.engine import exact_resume
 
-from ..tools.conftest import DETECTOR, ROOT
+from ..commands import ROOT
+from ..tools.conftest import DETECTOR
 from .results import keep
 
 STEPS, EPOCHS, BATCH = 12, 5, 8

@@ -17,7 +17,8 @@ from pathlib import Path
 from halvit_mm.checkpoint import check_whole, find_checkpoint
 from halvit_mm.datasets.shapes import draw_folder_split
 
-from ..tools.conftest import CLASSIFIER, free_port, run
+from ..commands import run
+from ..tools.conftest import CLASSIFIER, free_port
 from ..tools.trainings import (
     equal,
     options_of,

@@ -5,10 +5,8 @@ import multiprocessing
 import os
 import runpy
 import socket
-import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -17,7 +15,8 @@ import pytest
 
 from halvit_mm.datasets.shapes import draw_detection_split, draw_folder_split
 
-ROOT = Path(__file__).parents[2]
+from ..commands import ROOT
+
 CLASSIFIER = 'configs/demo/halvit_shapes.py'
 DETECTOR = 'configs/demo/maskrcnn_halvit_shapes.py'
 ONE_EPOCH = ('train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1')
@@ -34,22 +33,6 @@ TWO_CLASSES = {
         for key, value in (('num_workers', 0), ('persistent_workers', False))
     },
 }
-
-
-def run(*command, check=True, cwd=ROOT, **environment):
-    """Run a command; its output is shown where it fails."""
-    environment = {'OMP_NUM_THREADS': '1', **environment}
-    result = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=dict(os.environ, PYTHON=sys.executable, **environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if check:
-        assert result.returncode == 0, result.stdout[-4000:]
-    return result
 
 
 class Result(NamedTuple):

@@ -16,7 +16,8 @@ from bench.saved import saved_bytes
 from bench.variants import VARIANTS, make_step
 from torch.testing import assert_close
 
-from .conftest import DETECTOR, ROOT
+from ..commands import ROOT
+from .conftest import DETECTOR
 
 B, T, D, HEADS, F = 2, 50, 32, 4, 128
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
@@ -125,8 +126,6 @@ def test_what_cannot_run_says_why():
     assert result['graph'].reason == 'needs a GPU'
     assert result.ratio(result['graph']) is None
     assert not result['graph'].failed
-    result = run(layer('infer'), ['ours', 'ours-impl1'])
-    assert result['ours-impl1'].reason == 'needs a GPU'
     result = run(layer(), ['ours', 'prepared'])
     assert result['prepared'].reason == 'for inference only'
 

@@ -12,7 +12,8 @@ from study.plan import Study
 from study.report import write_study
 from study.runner import run_study
 
-from .conftest import ROOT, assert_picture, tool
+from ..commands import ROOT
+from .conftest import assert_picture, tool
 from .test_compress import CONFIG, OPTIONS, setting  # noqa: F401
 
 

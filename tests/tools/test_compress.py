@@ -29,13 +29,8 @@ from halvit_mm.compression import (
     read_compressed,
 )
 
-from .conftest import (
-    ROOT,
-    TWO_CLASSES,
-    assert_picture,
-    draw_dark_and_light,
-    tool,
-)
+from ..commands import ROOT
+from .conftest import TWO_CLASSES, assert_picture, draw_dark_and_light, tool
 
 CONFIG = ROOT / 'configs' / 'fips' / 'vit_cifar10_fips.py'
 OPTIONS = {

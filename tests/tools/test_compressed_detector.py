@@ -12,8 +12,9 @@ from halvit_mm.apis.compress import dense_model, save_dense
 from halvit_mm.compression import read_compressed
 from halvit_mm.datasets.shapes import CLASSES
 
+from ..commands import ROOT
 from . import conftest
-from .conftest import ONE_EPOCH, ROOT, tool
+from .conftest import ONE_EPOCH, tool
 
 DETECTOR = ROOT / conftest.DETECTOR
 

@@ -5,7 +5,8 @@ import sys
 import pytest
 import torch
 
-from .conftest import CLASSIFIER, ONE_EPOCH, ROOT, free_port, run, tool
+from ..commands import ROOT, run
+from .conftest import CLASSIFIER, ONE_EPOCH, free_port, tool
 
 
 def options_of(shapes, batch_size):

@@ -7,7 +7,8 @@ import pytest
 
 from halvit_mm import host
 
-from .conftest import DETECTOR, ROOT, assert_picture, run, tool
+from ..commands import ROOT, run
+from .conftest import DETECTOR, assert_picture, tool
 
 MMDET = 'mmdet/analysis_tools'
 NAMED = {

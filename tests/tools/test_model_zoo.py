@@ -15,7 +15,8 @@ from zoo.report import write_metafile, write_page, zoo_points
 
 from halvit_mm.apis.timing import device_name
 
-from .conftest import ROOT, tool
+from ..commands import ROOT
+from .conftest import tool
 
 CONFIGS, DOCS = ROOT / 'configs', ROOT / 'docs'
 SCORES = dict(top1=76.54, top5=93.21)

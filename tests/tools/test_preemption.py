@@ -10,7 +10,8 @@ import mmdet
 import pytest
 import torch
 
-from .conftest import CLASSIFIER, free_port, run, tool
+from ..commands import run
+from .conftest import CLASSIFIER, free_port, tool
 from .trainings import equal, options_of, start, wait_until_gone, weights
 
 LAUNCHER = ('bash', 'tools/dist_train.sh', CLASSIFIER, 2)

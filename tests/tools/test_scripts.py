@@ -2,7 +2,7 @@
 
 import sys
 
-from .conftest import ROOT, run
+from ..commands import ROOT, run
 
 SCRIPTS = sorted(
     str(path)

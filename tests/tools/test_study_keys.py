@@ -11,7 +11,7 @@ import pytest
 import yaml
 from study.plan import Study
 
-from .conftest import ROOT
+from ..commands import ROOT
 
 
 def kept(name):

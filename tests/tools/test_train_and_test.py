@@ -9,7 +9,8 @@ import torch
 from halvit_mm import compat
 from tests.apis.test_coco_summary import HOST_NAMES, reference
 
-from .conftest import CLASSIFIER, DETECTOR, run, tool
+from ..commands import run
+from .conftest import CLASSIFIER, DETECTOR, tool
 
 
 def log_of(work_dir):

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from .conftest import ROOT
+from ..commands import ROOT
 
 
 def options_of(shapes, epochs=3):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
-from ..layers import GELU_FORMS, EncoderLayer
+from ..layers import GELU_FORMS, EncoderLayer, checked_once
 from .checks import check_indices, check_multiple, check_windows
 from .position_embeddings import PositionEmbeddings
 from .pretrained import PretrainedBackbone
@@ -136,8 +136,7 @@ class PlainViT(
         self.arch_settings = settings
         self.mark_grid()
         self.patch_size = patch_size
-        self.num_layers = settings['num_layers']
-        n = self.num_layers
+        self.num_layers = n = settings['num_layers']
         self.out_indices = check_indices('out_indices', out_indices, n)
         self.with_cp = with_cp
         windowed = check_windows(
@@ -232,13 +231,14 @@ class PlainViT(
         x, hw = self.patch_embed(x)
         x = self.pre_norm(self.drop_after_pos(self.embed_tokens(x, hw)))
         outs = []
-        for i, layer in enumerate(self.layers):
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(layer, x, hw, use_reentrant=False)
-            else:
-                x = layer(x, hw)
-            if i == self.num_layers - 1 and self.final_norm:
-                x = self.ln1(x)
-            if i in self.out_indices:
-                outs.append(self._format_output(x, hw))
+        with checked_once():
+            for i, layer in enumerate(self.layers):
+                if self.with_cp and torch.is_grad_enabled():
+                    x = checkpoint(layer, x, hw, use_reentrant=False)
+                else:
+                    x = layer(x, hw)
+                if i == self.num_layers - 1 and self.final_norm:
+                    x = self.ln1(x)
+                if i in self.out_indices:
+                    outs.append(self._format_output(x, hw))
         return tuple(outs)

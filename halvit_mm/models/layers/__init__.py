@@ -9,7 +9,7 @@ from .ablations import (
 from .attention import SelfAttention
 from .encoder_layer import EncoderLayer, TiedEncoderLayer
 from .mlp import GELU_FORMS, SignedFFN, TiedFFN, init_ffn, untied_ffn
-from .packed import PackedModule, pack_weights, unpack_weights
+from .packed import PackedModule, checked_once, pack_weights, unpack_weights
 from .sharing import share
 from .tied_attention import LikeTiedSelfAttention, TiedSelfAttention
 from .tied_linear import RepeatedLinear, TiedLinear
@@ -30,6 +30,7 @@ __all__ = [
     'TiedFFN',
     'TiedLinear',
     'TiedSelfAttention',
+    'checked_once',
     'init_ffn',
     'pack_weights',
     'share',

@@ -1,6 +1,7 @@
 """The pre-norm encoder layer, untied or tied; they differ in nothing else."""
 
-from typing import Callable, Optional, Tuple
+from contextlib import nullcontext
+from typing import Callable, Tuple
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ... import ops
 from .attention import SelfAttention
 from .mlp import TiedFFN, init_ffn, untied_ffn
+from .packed import checked_once
 from .sharing import owns
 from .tied_attention import TiedSelfAttention
 from .untouched import are_untouched
@@ -133,32 +135,38 @@ class TiedEncoderLayer(EncoderLayer):
         # Norms in the data type that the projections take, and the first sum
         # inside the second norm; the second sum ends the layer, so that
         # whatever stands between layers sees x -> x.
-        attn, ffn = self.attn, self.ffn
-        packed = getattr(attn, 'packed', None)
-        dtype = attn.packed_dtype if packed else None
-        y = ops.layer_norm(x, ln1.weight, ln1.bias, ln1.eps, dtype=dtype)
-        packed = getattr(ffn, 'packed', None)
-        dtype = ffn.packed_dtype if packed else None
-        x, y = ops.add_layer_norm(
-            x,
-            attn(y, hw),
-            ln2.weight,
-            ln2.bias,
-            ln2.eps,
-            row_scale=self._drop_path_scale(x) if self.training else None,
-            dtype=dtype,
-        )
-        return x + self.drop_path(ffn(y))
+        attn, ffn, drop_path = self.attn, self.ffn, self.drop_path
+        drop_prob = drop_path.drop_prob if drop_path.training else 0.0
+        attn_packed = getattr(attn, 'packed', None)
+        ffn_packed = getattr(ffn, 'packed', None)
+        with checked_once() if attn_packed or ffn_packed else nullcontext():
+            dtype = attn.packed_dtype if attn_packed else None
+            y = ops.layer_norm(x, ln1.weight, ln1.bias, ln1.eps, dtype=dtype)
+            y, scale = attn(y, hw), None
+            if drop_prob:
+                scale = _kept(x, drop_prob, torch.float32) / (1 - drop_prob)
+            dtype = ffn.packed_dtype if ffn_packed else None
+            x, y = ops.add_layer_norm(
+                x, y, ln2.weight, ln2.bias, ln2.eps, scale, dtype=dtype
+            )
+            y = ffn(y)
+        if not drop_prob:
+            return x + y
+        kept = _kept(y, drop_prob, y.dtype)[:, None, None]
+        with ops.without_autocast(x):  # on a GPU it would copy y in float32
+            return torch.addcmul(x, y, kept, value=1 / (1 - drop_prob))
 
-    def _drop_path_scale(self, x: Tensor) -> Optional[Tensor]:
-        """Return what :class:`DropPath` multiplies by, a factor per sample.
 
-        Args:
-            x: (B, T, D).
+def _kept(x: Tensor, drop_prob: float, dtype: torch.dtype) -> Tensor:
+    """Choose the samples that keep a branch, as :class:`DropPath` does.
 
-        Returns:
-            (B,), or None where no branch is dropped.
-        """
-        if not (self.training and self.drop_path.drop_prob):
-            return None
-        return self.drop_path(torch.ones(x.shape[0], device=x.device))
+    Args:
+        x: (B, T, D).
+        drop_prob: Below 1.
+        dtype: Of the random numbers: :class:`DropPath` takes the branch's.
+
+    Returns:
+        Bool, (B,).
+    """
+    random = torch.rand(x.shape[0], dtype=dtype, device=x.device)
+    return random + (1 - drop_prob) >= 1

@@ -113,7 +113,8 @@ class TiedFFN(PackedModule, BaseModule):
         """
         if packed := self.packed and self.packed_weights:
             with ops.without_autocast(x):
-                return self.compute(x.to(packed['w'].dtype), **packed)
+                x = x.to(self.rounded_to).to(packed['w'].dtype)
+                return self.compute(x, **packed).to(self.rounded_to)
         tied, drop = self.tied, self.drop
         # The operator keeps no dropout mask and calls no hook.
         if not are_untouched((tied, TiedLinear), (drop, nn.Dropout)) or (

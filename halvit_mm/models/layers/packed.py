@@ -1,13 +1,46 @@
 """Weights that are cast and packed once, for inference."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ... import ops
+from ...ops import for_products
 from .tied_linear import TiedLinear
 from .untouched import are_untouched
+
+#: Modules whose copy was found good in the forward pass under way, if any.
+_found_good: ContextVar[Optional[Set[nn.Module]]] = ContextVar(
+    '_found_good', default=None
+)
+
+
+@contextmanager
+def _remembering() -> Iterator[None]:
+    token = _found_good.set(set())
+    try:
+        yield
+    finally:
+        _found_good.reset(token)
+
+
+def checked_once() -> AbstractContextManager:
+    """Return the context of a forward pass, which checks each module once.
+
+    Several layers may share a module, and a layer asks before the module
+    does. Within another such context it does nothing.
+
+    Returns:
+        A context in which a :class:`PackedModule` whose copy was found good
+        uses it again without looking at the weights and hooks: changes that
+        the forward pass itself makes are seen by the next one.
+    """
+    if torch.compiler.is_compiling() or _found_good.get() is not None:
+        return nullcontext()
+    return _remembering()
 
 
 class PackedModule(nn.Module):
@@ -25,6 +58,9 @@ class PackedModule(nn.Module):
 
     #: Packed tensors by name; empty while nothing is packed.
     packed: Dict[str, Optional[Tensor]] = {}
+    #: Data type that the packed numbers, the input and the output are rounded
+    #: to; the tensors lie in the one that products with them run in.
+    rounded_to: Optional[torch.dtype] = None
     _sources: Tuple[Any, ...] = ()
 
     def bypassed(self) -> List[Tuple[nn.Module, type]]:
@@ -53,7 +89,11 @@ class PackedModule(nn.Module):
         Args:
             dtype: Data type of the copy.
         """
-        self.packed = self.pack(dtype)
+        self.packed = {
+            name: t if t is None else for_products(t)
+            for name, t in self.pack(dtype).items()
+        }
+        self.rounded_to = dtype
         self._sources = self._read_sources()
         ops.invalidate_graphs()
 
@@ -85,8 +125,12 @@ class PackedModule(nn.Module):
             not self.packed
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
-            or not are_untouched(*self.bypassed())
         ):
+            return {}
+        found_good = _found_good.get()
+        if found_good is not None and self in found_good:
+            return self.packed
+        if not are_untouched(*self.bypassed()):
             return {}
         sources = self._read_sources()
         if len(sources) != len(self._sources) or not all(
@@ -94,13 +138,14 @@ class PackedModule(nn.Module):
             for a, b in zip(sources, self._sources)
         ):
             self.unpack_weights()
+        elif found_good is not None:
+            found_good.add(self)
         return self.packed
 
     @property
     def packed_dtype(self) -> Optional[torch.dtype]:
-        """The data type of :attr:`packed_weights`, or None without any."""
-        tensors = self.packed_weights.values()
-        return next((t.dtype for t in tensors if t is not None), None)
+        """That of :attr:`packed_weights`' numbers, or None without any."""
+        return self.rounded_to if self.packed_weights else None
 
     def train(self, mode: bool = True) -> 'PackedModule':
         """Set the mode; this drops the packed weights.

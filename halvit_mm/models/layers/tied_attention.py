@@ -78,11 +78,14 @@ class TiedSelfAttention(PackedModule, SelfAttentionBase):
         return self.proj_drop(y)
 
     def _attend_packed(self, x, hw, qkv_weight, qkv_bias, out_bias) -> Tensor:
-        o = self.attend(*ops.packed_qkv(x, qkv_weight, qkv_bias), hw)
+        dtype = self.rounded_to
+        qkv = ops.packed_qkv(x, qkv_weight, qkv_bias, dtype)
+        o = self.attend(*qkv, hw)
         wq = qkv_weight[: self.q.out_features]
         with ops.without_autocast(o):
             # autocast may have cast inside the attention
-            return ops.tied_out(o.to(wq.dtype), wq, out_bias)
+            o = o.to(dtype).to(wq.dtype)
+            return ops.tied_out(o, wq, out_bias).to(dtype)
 
 
 class LikeTiedSelfAttention(PackedModule, SelfAttentionBase):
@@ -160,8 +163,10 @@ class LikeTiedSelfAttention(PackedModule, SelfAttentionBase):
         return self.proj_drop(y)
 
     def _attend_packed(self, x, hw, vqk_weight, vqk_bias, out_bias) -> Tensor:
-        v, q, k = ops.packed_qkv(x, vqk_weight, vqk_bias)
+        dtype = self.rounded_to
+        v, q, k = ops.packed_qkv(x, vqk_weight, vqk_bias, dtype)
         o = self.attend(q, k, v, hw)
         b = vqk_weight[: self.vo.out_features]
         with ops.without_autocast(o):
-            return ops.tied_out(o.to(b.dtype), b.t(), out_bias)
+            o = o.to(dtype).to(b.dtype)
+            return ops.tied_out(o, b.t(), out_bias).to(dtype)

@@ -8,9 +8,9 @@
 namespace halvit {
 namespace {
 
-void check_norm(const char* name, const Tensor& residual) {
-  check_rows(residual, name);
-  TORCH_CHECK(residual.size(-1) <= kMaxNormCols, name, " has ",
+void check_norm(const char* op, const Tensor& residual) {
+  check_rows(op, "residual", residual);
+  TORCH_CHECK(residual.size(-1) <= kMaxNormCols, op, ": residual has ",
               residual.size(-1), " columns, expected at most ", kMaxNormCols);
 }
 
@@ -19,7 +19,8 @@ Tensor dense_scale(const OptTensor& row_scale, const Tensor& residual) {
   if (!has(row_scale)) return {};
   TORCH_CHECK(residual.dim() >= 2, "add_layer_norm: row_scale needs samples, ",
               "residual has shape ", residual.sizes());
-  check(*row_scale, "add_layer_norm: row_scale", residual, {residual.size(0)});
+  check("add_layer_norm", "row_scale", *row_scale, residual,
+        {residual.size(0)});
   return row_scale->to(at::kFloat).contiguous();
 }
 
@@ -33,14 +34,14 @@ int64_t rows_per_sample(const Tensor& residual) {
 Tensors4 add_layer_norm(const Tensor& residual, const OptTensor& delta,
                         const OptTensor& row_scale, const Tensor& weight,
                         const Tensor& bias, double eps, at::ScalarType dtype) {
-  check_norm("add_layer_norm: residual", residual);
+  const char* op = "add_layer_norm";
+  check_norm(op, residual);
   const int64_t cols = residual.size(-1);
-  check(delta, "add_layer_norm: delta", residual, residual.sizes());
-  check(weight, "add_layer_norm: weight", residual, {cols});
-  check(bias, "add_layer_norm: bias", residual, {cols});
+  check(op, "delta", delta, residual, residual.sizes());
+  check(op, "weight", weight, residual, {cols});
+  check(op, "bias", bias, residual, {cols});
   to_dtype(dtype);
-  TORCH_CHECK(has(delta) || !has(row_scale),
-              "add_layer_norm: row_scale without delta");
+  TORCH_CHECK(has(delta) || !has(row_scale), op, ": row_scale without delta");
   const OpScope scope(residual);
   const Tensor x = dense_rows(residual);
   const Tensor scale = dense_scale(row_scale, residual);
@@ -78,23 +79,22 @@ Tensors4 add_layer_norm_backward(const OptTensor& grad_residual,
                                  const Tensor& rstd, const Tensor& weight,
                                  const OptTensor& row_scale,
                                  at::ScalarType delta_dtype, Needs needs) {
-  check_norm("add_layer_norm_backward: residual", residual);
+  const char* op = "add_layer_norm_backward";
+  check_norm(op, residual);
   const int64_t cols = residual.size(-1), rows = residual.numel() / cols;
-  check(weight, "add_layer_norm_backward: weight", residual, {cols});
-  check(grad_y, "add_layer_norm_backward: grad_y", residual, residual.sizes());
-  check(mean, "add_layer_norm_backward: mean", residual, {rows});
-  check(rstd, "add_layer_norm_backward: rstd", residual, {rows});
+  check(op, "weight", weight, residual, {cols});
+  check(op, "grad_y", grad_y, residual, residual.sizes());
+  check(op, "mean", mean, residual, {rows});
+  check(op, "rstd", rstd, residual, {rows});
   TORCH_CHECK(
-      mean.scalar_type() == at::kFloat && rstd.scalar_type() == at::kFloat,
-      "add_layer_norm_backward: mean and rstd are not float32");
-  TORCH_CHECK(needs.size() == 3, "add_layer_norm_backward: needs has ",
-              needs.size(), " entries, expected 3");
+      mean.scalar_type() == at::kFloat && rstd.scalar_type() == at::kFloat, op,
+      ": mean and rstd are not float32");
+  check_needs(op, needs, 3);
   to_dtype(delta_dtype);
   const OpScope scope(residual);
   const auto weight_type = weight.scalar_type();
   const bool has_y = has(grad_y), has_residual = has(grad_residual);
-  const Tensor grad = dense_grad(
-      grad_residual, "add_layer_norm_backward: grad_residual", residual);
+  const Tensor grad = dense_grad(op, "grad_residual", grad_residual, residual);
   const bool needs_delta =
       needs.get(0) && (delta_dtype != residual.scalar_type() || has(row_scale));
   if (rows == 0 || (!has_y && !has_residual)) {

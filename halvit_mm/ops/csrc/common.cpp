@@ -1,7 +1,6 @@
 #include "common.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
 #include "runtime.h"
@@ -22,28 +21,33 @@ Dtype to_dtype(at::ScalarType type) {
   }
 }
 
-void check(const Tensor& tensor, const char* name, const Tensor& reference,
-           at::IntArrayRef sizes) {
-  TORCH_CHECK(tensor.device() == reference.device(), name, " is on ",
+void check(const char* op, const char* name, const Tensor& tensor,
+           const Tensor& reference, at::IntArrayRef sizes) {
+  TORCH_CHECK(tensor.device() == reference.device(), op, ": ", name, " is on ",
               tensor.device(), ", the first argument on ", reference.device());
   to_dtype(tensor.scalar_type());
-  TORCH_CHECK(tensor.sizes() == sizes, name, " has shape ", tensor.sizes(),
-              ", expected ", sizes);
+  TORCH_CHECK(tensor.sizes() == sizes, op, ": ", name, " has shape ",
+              tensor.sizes(), ", expected ", sizes);
 }
 
-void check(const OptTensor& tensor, const char* name, const Tensor& reference,
-           at::IntArrayRef sizes) {
-  if (has(tensor)) check(*tensor, name, reference, sizes);
+void check(const char* op, const char* name, const OptTensor& tensor,
+           const Tensor& reference, at::IntArrayRef sizes) {
+  if (has(tensor)) check(op, name, *tensor, reference, sizes);
 }
 
-void check_rows(const Tensor& x, const char* name) {
-  TORCH_CHECK(x.device().type() == kDeviceType, name, " is on ", x.device(),
-              ", expected ", kDeviceType);
+void check_rows(const char* op, const char* name, const Tensor& x) {
+  TORCH_CHECK(x.device().type() == kDeviceType, op, ": ", name, " is on ",
+              x.device(), ", expected ", kDeviceType);
   to_dtype(x.scalar_type());
-  TORCH_CHECK(x.dim() >= 1, name, " has no dimensions");
-  TORCH_CHECK(x.size(-1) > 0 && x.size(-1) % 8 == 0, name,
+  TORCH_CHECK(x.dim() >= 1, op, ": ", name, " has no dimensions");
+  TORCH_CHECK(x.size(-1) > 0 && x.size(-1) % 8 == 0, op, ": ", name,
               " has a last dimension of ", x.size(-1),
               ", expected a positive multiple of 8");
+}
+
+void check_needs(const char* op, const c10::List<bool>& needs, size_t count) {
+  TORCH_CHECK(needs.size() == count, op, ": needs has ", needs.size(),
+              " entries, expected ", count);
 }
 
 Tensor dense(const Tensor& tensor) {
@@ -58,15 +62,11 @@ Tensor dense_rows(const Tensor& x) {
   return dense(x).view({x.numel() / cols, cols});
 }
 
-Tensor dense_grad(const OptTensor& grad, const char* name, const Tensor& x,
-                  at::IntArrayRef sizes) {
+Tensor dense_grad(const char* op, const char* name, const OptTensor& grad,
+                  const Tensor& x) {
   if (!has(grad)) return {};
-  check(*grad, name, x, sizes);
+  check(op, name, *grad, x, x.sizes());
   return dense_rows(grad->to(x.scalar_type()));
-}
-
-Tensor dense_grad(const OptTensor& grad, const char* name, const Tensor& x) {
-  return dense_grad(grad, name, x, x.sizes());
 }
 
 Tensor empty(at::IntArrayRef sizes, const Tensor& like, at::ScalarType type) {
@@ -75,10 +75,6 @@ Tensor empty(at::IntArrayRef sizes, const Tensor& like, at::ScalarType type) {
 
 Tensor zeros(at::IntArrayRef sizes, const Tensor& like, at::ScalarType type) {
   return at::zeros(sizes, like.options().dtype(type));
-}
-
-Tensor sum_rows(const Tensor& x, at::ScalarType type) {
-  return at::sum(x, {0}, /*keepdim=*/false, type);
 }
 
 Tensor Caster::operator()(const OptTensor& tensor) {

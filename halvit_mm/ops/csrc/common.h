@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -31,13 +32,15 @@ class OpScope {
 // Throws unless the dtype is float32, float16 or bfloat16.
 Dtype to_dtype(at::ScalarType type);
 
-// Device, dtype and sizes of an argument; `name` is "op: argument".
-void check(const Tensor& tensor, const char* name, const Tensor& reference,
-           at::IntArrayRef sizes);
-void check(const OptTensor& tensor, const char* name, const Tensor& reference,
-           at::IntArrayRef sizes);
+// Device, dtype and sizes of an argument of an operator.
+void check(const char* op, const char* name, const Tensor& tensor,
+           const Tensor& reference, at::IntArrayRef sizes);
+void check(const char* op, const char* name, const OptTensor& tensor,
+           const Tensor& reference, at::IntArrayRef sizes);
 // A first argument (..., D), D a multiple of 8, on the right device.
-void check_rows(const Tensor& x, const char* name);
+void check_rows(const char* op, const char* name, const Tensor& x);
+// The number of flags that tell which gradients are needed.
+void check_needs(const char* op, const c10::List<bool>& needs, size_t count);
 
 inline bool has(const OptTensor& tensor) {
   return tensor.has_value() && tensor->defined();
@@ -48,9 +51,8 @@ Tensor dense(const Tensor& tensor);
 // dense(), with the leading dimensions made one: (..., D) -> (T, D).
 Tensor dense_rows(const Tensor& x);
 // The same for a gradient: in x's dtype; undefined stays undefined.
-Tensor dense_grad(const OptTensor& grad, const char* name, const Tensor& x);
-Tensor dense_grad(const OptTensor& grad, const char* name, const Tensor& x,
-                  at::IntArrayRef sizes);
+Tensor dense_grad(const char* op, const char* name, const OptTensor& grad,
+                  const Tensor& x);
 
 Tensor empty(at::IntArrayRef sizes, const Tensor& like, at::ScalarType type);
 inline Tensor empty(at::IntArrayRef sizes, const Tensor& like) {
@@ -59,8 +61,6 @@ inline Tensor empty(at::IntArrayRef sizes, const Tensor& like) {
 // What an operator returns for a tensor that is not needed.
 inline Tensor nothing(const Tensor& like) { return empty({0}, like); }
 Tensor zeros(at::IntArrayRef sizes, const Tensor& like, at::ScalarType type);
-// Sum over the tokens: (T, D) -> (D,), added up in float32.
-Tensor sum_rows(const Tensor& x, at::ScalarType type);
 
 inline ConstView source(const Tensor& tensor) {
   if (!tensor.defined()) return {};

@@ -4,8 +4,6 @@
 #include "ops.h"
 #include "runtime.h"
 
-#define HALVIT_REGISTER(key, m) TORCH_LIBRARY_IMPL(halvit, key, m)
-
 HALVIT_REGISTER(HALVIT_DISPATCH_KEY, m) {
   m.impl("add_layer_norm", halvit::add_layer_norm);
   m.impl("add_layer_norm_backward", halvit::add_layer_norm_backward);

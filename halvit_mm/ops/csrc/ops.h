@@ -1,7 +1,7 @@
-// The operators; their schemas, shapes and meaning are in ops/schemas.py.
+// The operators; their schemas, shapes and meaning are in the Python files
+// of the same names.
 #pragma once
 
-#include <ATen/core/List.h>
 #include <c10/util/string_view.h>
 
 #include <string>
@@ -42,13 +42,13 @@ Tensor pack_qkv(const Tensor& wq, const Tensor& wkv, at::ScalarType dtype);
 
 Tensors3 tied_ffn(const Tensor& x, const Tensor& w, const OptTensor& b1,
                   const OptTensor& b2, bool is_signed,
-                  c10::string_view approximate, int64_t impl);
+                  c10::string_view approximate);
 Tensors4 tied_ffn_backward(const Tensor& g, const Tensor& x, const Tensor& u,
                            const Tensor& w, const Tensor& w_cast,
                            bool is_signed, c10::string_view approximate,
-                           int64_t impl, Needs needs);
+                           Needs needs);
 Tensor tied_ffn_inference(const Tensor& x, const Tensor& w, const OptTensor& b1,
                           const OptTensor& b2, bool is_signed,
-                          c10::string_view approximate, int64_t impl);
+                          c10::string_view approximate);
 
 }  // namespace halvit

@@ -5,29 +5,19 @@
 //   q = x wq^T + bq, k = x wkv^T + bk, v = x wkv + bv, y = o wq + bias
 // q, k and v come from three products: the outputs of an operator may not be
 // views of one buffer.
-#include "matmul.h"
 #include "ops.h"
+#include "products.h"
 
 namespace halvit {
 namespace {
 
-struct Weights {
-  Tensor wq, wkv;  // (D, D), in the dtype to compute in
-};
-
 void check_weights(const char* op, const Tensor& x, const Tensor& wq,
                    const Tensor& wkv) {
   const int64_t cols = x.size(-1);
-  const std::string name(op);
-  check(wq, (name + ": wq").c_str(), x, {cols, cols});
-  check(wkv, (name + ": wkv").c_str(), x, {cols, cols});
+  check(op, "wq", wq, x, {cols, cols});
+  check(op, "wkv", wkv, x, {cols, cols});
   TORCH_CHECK(wq.scalar_type() == wkv.scalar_type(), op, ": wq is ",
               wq.scalar_type(), ", wkv ", wkv.scalar_type());
-}
-
-void check_needs(const char* op, const Needs& needs, size_t count) {
-  TORCH_CHECK(needs.size() == count, op, ": needs has ", needs.size(),
-              " entries, expected ", count);
 }
 
 // [wq; wkv] in x's dtype, from an earlier call; or empty.
@@ -48,43 +38,7 @@ Tensor weight_of(const Tensor& packed, int64_t i, const Tensor& weight,
                  Caster& cast) {
   if (packed.numel() == 0) return cast(weight);
   const int64_t cols = weight.size(0);
-  return dense(packed.narrow(0, i * cols, cols));
-}
-
-void project(const char* name, const Tensor& x, const Tensor& w,
-             bool transposed, const Tensor& bias, const Tensor& out) {
-  const Tensor rows = out.view({x.size(0), out.size(-1)});
-  Matmul call =
-      transposed ? times_transposed(name, x, w, rows) : times(name, x, w, rows);
-  call.bias = bias;
-  run(call);
-}
-
-// The dtype of a weight's gradient while it is added up: float32 wherever the
-// weight is not of the dtype that is computed in.
-at::ScalarType grad_type(const Tensor& weight, const Tensor& x) {
-  return weight.scalar_type() == x.scalar_type() ? x.scalar_type() : at::kFloat;
-}
-
-// out (O, I) = sum of b^T a over the pairs whose tensors are defined.
-Tensor sum_of_products(const char* name, const Tensor& x, const Tensor& weight,
-                       std::initializer_list<std::pair<Tensor, Tensor>> pairs) {
-  Tensor out;
-  for (const auto& [a, b] : pairs) {
-    if (!a.defined() || !b.defined() || a.size(0) == 0) continue;
-    const bool first = !out.defined();
-    if (first) out = empty(weight.sizes(), x, grad_type(weight, x));
-    Matmul call = weight_grad(name, a, b, out);
-    call.beta = first ? 0.f : 1.f;
-    run(call);
-  }
-  if (!out.defined()) return zeros(weight.sizes(), x, weight.scalar_type());
-  return out.to(weight.scalar_type());
-}
-
-Tensor bias_grad(const Tensor& grad, const Tensor& weight) {
-  if (grad.defined()) return sum_rows(grad, weight.scalar_type());
-  return zeros({weight.size(1)}, weight, weight.scalar_type());
+  return packed.narrow(0, i * cols, cols);
 }
 
 }  // namespace
@@ -92,33 +46,32 @@ Tensor bias_grad(const Tensor& grad, const Tensor& weight) {
 Tensors4 tied_qkv(const Tensor& x, const Tensor& wq, const Tensor& wkv,
                   const OptTensor& bq, const OptTensor& bk,
                   const OptTensor& bv) {
-  check_rows(x, "tied_qkv: x");
-  check_weights("tied_qkv", x, wq, wkv);
+  const char* op = "tied_qkv";
+  check_rows(op, "x", x);
+  check_weights(op, x, wq, wkv);
   const int64_t cols = x.size(-1);
-  check(bq, "tied_qkv: bq", x, {cols});
-  check(bk, "tied_qkv: bk", x, {cols});
-  check(bv, "tied_qkv: bv", x, {cols});
+  check(op, "bq", bq, x, {cols});
+  check(op, "bk", bk, x, {cols});
+  check(op, "bv", bv, x, {cols});
   const OpScope scope(x);
-  const Tensor rows = dense_rows(x);
   Caster cast(x);
-  Tensor packed = nothing(x);
-  Weights w;
-  if (wq.scalar_type() == x.scalar_type()) {
-    w = {dense(wq), dense(wkv)};
-  } else {
+  Tensor packed = nothing(x), w_q = wq, w_kv = wkv;
+  if (wq.scalar_type() != x.scalar_type()) {
     packed = empty({2 * cols, cols}, x);
-    w = {packed.narrow(0, 0, cols), packed.narrow(0, cols, cols)};
-    cast.into(wq, w.wq);
-    cast.into(wkv, w.wkv);
+    w_q = packed.narrow(0, 0, cols);
+    w_kv = packed.narrow(0, cols, cols);
+    cast.into(wq, w_q);
+    cast.into(wkv, w_kv);
   }
   const Tensor bias_q = cast(bq), bias_k = cast(bk), bias_v = cast(bv);
   cast.run();
   const Tensor q = empty(x.sizes(), x), k = empty(x.sizes(), x),
                v = empty(x.sizes(), x);
+  const Tensor rows = x.reshape({-1, cols});
   if (rows.size(0) > 0) {
-    project("tied_qkv: q", rows, w.wq, true, bias_q, q);
-    project("tied_qkv: k", rows, w.wkv, true, bias_k, k);
-    project("tied_qkv: v", rows, w.wkv, false, bias_v, v);
+    multiply(rows, w_q.t(), bias_q, q.view(rows.sizes()));
+    multiply(rows, w_kv.t(), bias_k, k.view(rows.sizes()));
+    multiply(rows, w_kv, bias_v, v.view(rows.sizes()));
   }
   return {q, k, v, packed};
 }
@@ -131,96 +84,93 @@ Tensors6 tied_qkv_backward(const OptTensor& dq, const OptTensor& dk,
                            const OptTensor& dv, const Tensor& x,
                            const Tensor& wq, const Tensor& wkv,
                            const Tensor& packed, Needs needs) {
-  check_rows(x, "tied_qkv_backward: x");
-  check_weights("tied_qkv_backward", x, wq, wkv);
-  check_needs("tied_qkv_backward", needs, 6);
-  check_packed("tied_qkv_backward", x, packed, 2 * x.size(-1));
+  const char* op = "tied_qkv_backward";
+  check_rows(op, "x", x);
+  check_weights(op, x, wq, wkv);
+  check_needs(op, needs, 6);
+  const int64_t cols = x.size(-1);
+  check_packed(op, x, packed, 2 * cols);
   const OpScope scope(x);
-  const Tensor gq = dense_grad(dq, "tied_qkv_backward: dq", x);
-  const Tensor gk = dense_grad(dk, "tied_qkv_backward: dk", x);
-  const Tensor gv = dense_grad(dv, "tied_qkv_backward: dv", x);
-  const Tensor rows = dense_rows(x);
+  const Tensor gq = dense_grad(op, "dq", dq, x);
+  const Tensor gk = dense_grad(op, "dk", dk, x);
+  const Tensor gv = dense_grad(op, "dv", dv, x);
+  const Tensor rows = x.reshape({-1, cols});
 
   Tensor dx = nothing(x);
-  const bool none = !gq.defined() && !gk.defined() && !gv.defined();
-  if (needs.get(0) && (none || rows.size(0) == 0)) {
-    dx = zeros(x.sizes(), x, x.scalar_type());
-  } else if (needs.get(0)) {
+  if (needs.get(0)) {
+    Caster cast(x);
+    const Tensor w_q = weight_of(packed, 0, wq, cast);
+    const Tensor w_kv = weight_of(packed, 1, wkv, cast);
+    cast.run();
+    const std::pair<Tensor, Tensor> terms[] = {
+        {gq, w_q}, {gk, w_kv}, {gv, w_kv.t()}};
     dx = empty(x.sizes(), x);
     const Tensor out = dx.view(rows.sizes());
-    Caster cast(x);
-    const Weights w{weight_of(packed, 0, wq, cast),
-                    weight_of(packed, 1, wkv, cast)};
-    cast.run();
-    float beta = 0.f;
-    const auto add = [&](Matmul call) {
-      call.beta = beta;
-      beta = 1.f;
-      run(call);
-    };
-    const char* name = "tied_qkv_backward: dx";
-    if (gq.defined()) add(times(name, gq, w.wq, out));
-    if (gk.defined()) add(times(name, gk, w.wkv, out));
-    if (gv.defined()) add(times_transposed(name, gv, w.wkv, out));
+    bool first = true;
+    for (const auto& [grad, w] : terms) {
+      if (!grad.defined()) continue;
+      first ? multiply(grad, w, {}, out) : multiply_add(grad, w, out);
+      first = false;
+    }
+    if (first) dx.zero_();
   }
-  return {dx,
-          needs.get(1)
-              ? sum_of_products("tied_qkv_backward: dwq", x, wq, {{rows, gq}})
-              : nothing(wq),
-          needs.get(2) ? sum_of_products("tied_qkv_backward: dwkv", x, wkv,
-                                         {{rows, gk}, {gv, rows}})
-                       : nothing(wq),
-          needs.get(3) ? bias_grad(gq, wq) : nothing(wq),
-          needs.get(4) ? bias_grad(gk, wq) : nothing(wq),
-          needs.get(5) ? bias_grad(gv, wq) : nothing(wq)};
+  const auto bias = [&](int i, const Tensor& grad) {
+    return needs.get(i) ? bias_grad(grad, wq, cols) : nothing(wq);
+  };
+  return {
+      dx,
+      needs.get(1) ? weight_grad(wq, {{gq, rows}}) : nothing(wq),
+      needs.get(2) ? weight_grad(wkv, {{gk, rows}, {rows, gv}}) : nothing(wq),
+      bias(3, gq),
+      bias(4, gk),
+      bias(5, gv)};
 }
 
 Tensor tied_out(const Tensor& o, const Tensor& wq, const Tensor& packed,
                 const OptTensor& bias) {
-  check_rows(o, "tied_out: o");
-  check_weights("tied_out", o, wq, wq);
+  const char* op = "tied_out";
+  check_rows(op, "o", o);
+  check_weights(op, o, wq, wq);
   const int64_t cols = o.size(-1);
-  check_packed("tied_out", o, packed, cols);
-  check(bias, "tied_out: bias", o, {cols});
+  check_packed(op, o, packed, cols);
+  check(op, "bias", bias, o, {cols});
   const OpScope scope(o);
-  const Tensor rows = dense_rows(o);
   const Tensor y = empty(o.sizes(), o);
-  if (rows.size(0) == 0) return y;
+  if (o.numel() == 0) return y;
   Caster cast(o);
   const Tensor w = weight_of(packed, 0, wq, cast);
   const Tensor b = cast(bias);
   cast.run();
-  project("tied_out: y", rows, w, false, b, y);
+  multiply(o.reshape({-1, cols}), w, b, y.view({-1, cols}));
   return y;
 }
 
 Tensors3 tied_out_backward(const Tensor& g, const Tensor& o, const Tensor& wq,
                            const Tensor& packed, Needs needs) {
-  check_rows(o, "tied_out_backward: o");
-  check_weights("tied_out_backward", o, wq, wq);
-  check_needs("tied_out_backward", needs, 3);
-  check_packed("tied_out_backward", o, packed, o.size(-1));
+  const char* op = "tied_out_backward";
+  check_rows(op, "o", o);
+  check_weights(op, o, wq, wq);
+  check_needs(op, needs, 3);
+  const int64_t cols = o.size(-1);
+  check_packed(op, o, packed, cols);
   const OpScope scope(o);
-  const Tensor grad = dense_grad(g, "tied_out_backward: g", o);
+  const Tensor grad = dense_grad(op, "g", g, o);
   Tensor d_o = nothing(o);
   if (needs.get(0)) {
     d_o = empty(o.sizes(), o);
-    if (grad.size(0) > 0) {
-      Caster cast(o);
-      const Tensor w = weight_of(packed, 0, wq, cast);
-      cast.run();
-      project("tied_out_backward: do", grad, w, true, {}, d_o);
-    }
+    Caster cast(o);
+    const Tensor w = weight_of(packed, 0, wq, cast);
+    cast.run();
+    multiply(grad, w.t(), {}, d_o.view(grad.sizes()));
   }
   return {d_o,
-          needs.get(1) ? sum_of_products("tied_out_backward: dwq", o, wq,
-                                         {{grad, dense_rows(o)}})
+          needs.get(1) ? weight_grad(wq, {{o.reshape({-1, cols}), grad}})
                        : nothing(wq),
-          needs.get(2) ? bias_grad(grad, wq) : nothing(wq)};
+          needs.get(2) ? bias_grad(grad, wq, cols) : nothing(wq)};
 }
 
 Tensor pack_qkv(const Tensor& wq, const Tensor& wkv, at::ScalarType dtype) {
-  check_rows(wq, "pack_qkv: wq");
+  check_rows("pack_qkv", "wq", wq);
   check_weights("pack_qkv", wq, wq, wkv);
   to_dtype(dtype);
   const OpScope scope(wq);

@@ -6,8 +6,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
 from mmengine.optim import build_optim_wrapper
+from torch import nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from halvit_mm.models.layers import (
     EncoderLayer,
@@ -99,6 +102,95 @@ def test_drop_path_skips_whole_branches(cls):
     assert 5 <= skipped <= 30  # 16 expected of 64, std 3.5
     layer.eval()
     assert_close(layer(x, (2, 3)), reference(layer, x), atol=1e-4, rtol=1e-4)
+
+
+class Called(DropPath):
+    """No longer what mmcv computes, for all the layer knows: it is called."""
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+class NoAttention(nn.Module):
+    """Leaves the first branch zero, whether it is dropped or not."""
+
+    def forward(self, x, hw):
+        return torch.zeros_like(x)
+
+
+def step(layer, x, dtype):
+    """Output, gradients, and state of the generator of a seeded step."""
+    x = x.clone().requires_grad_()
+    torch.manual_seed(3)
+    with torch.autocast('cpu', dtype, enabled=dtype is not None):
+        y = layer(x, (2, 3))
+    state = torch.get_rng_state()
+    grads = torch.autograd.grad(
+        y.float().square().sum(), (x, *layer.ffn.parameters())
+    )
+    return y.detach(), grads, state
+
+
+@pytest.mark.parametrize('mode', [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+@pytest.mark.parametrize('batch', [1, 64])
+@pytest.mark.parametrize('rate', [0.0, 0.3])
+def test_drop_path_is_that_of_the_module(rate, batch, dtype, mode):
+    layer = randomise(build(TiedEncoderLayer, drop_path_rate=rate))
+    if dtype is not None:  # in 16 bits its factors are drawn in float32
+        layer.attn = NoAttention()
+    called = copy.deepcopy(layer)
+    called.drop_path = Called(rate)
+    for each in (layer, called):
+        each.train(mode[0]).drop_path.train(mode[1])
+    x = torch.randn(batch, 6, D)
+    tolerance = 1e-5 if dtype is None else 2 * torch.finfo(dtype).eps
+    actual, expected = step(layer, x, dtype), step(called, x, dtype)
+    for mine, theirs in zip(actual[1], expected[1]):
+        assert mine.dtype == theirs.dtype
+        assert (mine - theirs).norm() <= tolerance * theirs.norm()
+    assert_close(actual[0], expected[0], atol=tolerance, rtol=tolerance)
+    assert torch.equal(actual[2], expected[2])
+
+
+def test_a_layer_of_16_bits_with_drop_path_stays_one():
+    layer = build(TiedEncoderLayer, drop_path_rate=0.5).bfloat16().train()
+    x = torch.randn(2, 6, D).bfloat16()
+    assert layer(x, (2, 3)).dtype == torch.bfloat16
+
+
+class Passes(TorchDispatchMode):
+    """Counts operators that write a tensor of some shape."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not func.is_view:
+            self.count += out.shape == self.shape
+        return out
+
+
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+def test_drop_path_costs_no_pass_over_the_tokens(dtype):
+    """Forward; the backward pass has one, for the branch's gradient."""
+    x = torch.randn(4, 6, D, requires_grad=True)
+    counts = []
+    for rate in (0.0, 0.5):
+        layer = build(TiedEncoderLayer, drop_path_rate=rate).train()
+        saved = []
+        with (
+            torch.autocast('cpu', dtype, enabled=dtype is not None),
+            torch.autograd.graph.saved_tensors_hooks(
+                lambda t, saved=saved: saved.append(t.shape), lambda t: t
+            ),
+            Passes(x.shape) as passes,
+        ):
+            layer(x, (2, 3))
+        counts.append((passes.count, saved.count(x.shape)))
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize('cls', CLASSES)

@@ -2,14 +2,19 @@
 
 import copy
 import pickle
+from collections import Counter
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from halvit_mm.models.backbones import HaLViT, PlainViT
+from halvit_mm import ops
+from halvit_mm.models.backbones import HaLViT, PlainViT, SharedHaLViT
 from halvit_mm.models.layers import PackedModule, pack_weights, unpack_weights
+from halvit_mm.ops import product_dtype
 from tests.helpers import build, randomise
 
 IMAGE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -84,6 +89,71 @@ def test_its_dtype_holds_whatever_autocast_says():
         assert layer.ffn(x).dtype == torch.float16
 
 
+@pytest.fixture
+def no_16_bit_units(monkeypatch):
+    """A CPU that multiplies 16-bit numbers one by one."""
+    monkeypatch.setitem(
+        product_dtype.__globals__,
+        '_has_native_products',
+        lambda device_type, dtype: dtype.itemsize > 2,
+    )
+
+
+class Casts(TorchDispatchMode):
+    """Shapes of what is converted to another data type."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        source = {'_to_copy': 0, 'copy_': 1}.get(name)
+        if source is not None and args[source].dtype != out.dtype:
+            self.shapes.add(tuple(out.shape))
+        return out
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_no_weight_is_cast_in_a_call(dtype, no_16_bit_units):
+    model = ready()
+    pack_weights(model, dtype)
+    with Casts() as casts:
+        predict(model)
+    assert (2, 17, 32) in casts.shapes  # the tokens
+    weights = {tuple(p.shape) for p in model.parameters()} | {(96, 32), (96,)}
+    assert not casts.shapes & weights
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_numbers_of_16_bits_without_units_for_them(dtype, no_16_bit_units):
+    """Bit for bit those of products of what is rounded to 16 bits."""
+    layer, x = ready().layers[0], torch.randn(2, 16, 32)
+    q, kv, tied = layer.attn.q, layer.attn.kv, layer.ffn.tied
+
+    def rounded(*tensors):
+        return torch.cat(tensors).to(dtype)
+
+    qkv = F.linear(
+        rounded(x).float(),
+        rounded(q.weight, kv.weight, kv.weight.T).float(),
+        rounded(q.bias, kv.bias, kv.transposed.bias).float(),
+    )
+    cast_inside = torch.autocast('cpu', torch.float16)
+    with cast_inside:
+        o = layer.attn.attend(*qkv.to(dtype).chunk(3, -1), (4, 4))
+    out = ops.tied_out(*(rounded(t) for t in (o, q.weight, q.transposed.bias)))
+    vectors = (tied.bias, tied.transposed.bias)
+    hidden = ops.tied_ffn(*(rounded(t) for t in (x, tied.weight, *vectors)))
+    pack_weights(layer, dtype)
+    with cast_inside:
+        assert_close(layer.attn(x, (4, 4)), out, atol=0, rtol=0)
+        assert_close(layer.ffn(x), hidden, atol=0, rtol=0)
+    assert layer.attn.packed_dtype == layer.ffn.packed_dtype == dtype
+
+
 def packed_copy(model, dtype=torch.bfloat16):
     model = copy.deepcopy(model)
     pack_weights(model, dtype)
@@ -155,6 +225,55 @@ def test_changes_of_a_part_are_seen(change):
     assert not torch.allclose(before, after)
     unpack_weights(model)
     assert_close(predict(model), after)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Module -> how often its weights were looked at for changes."""
+    counts, read = Counter(), PackedModule._read_sources
+
+    def counted(module):
+        counts.update([module])
+        return read(module)
+
+    monkeypatch.setattr(PackedModule, '_read_sources', counted)
+    return counts
+
+
+@pytest.mark.parametrize(('cls', 'modules'), [(HaLViT, 6), (SharedHaLViT, 4)])
+def test_weights_are_looked_at_once_a_call(cls, modules, reads):
+    """Of the model, or of a layer that is called by itself."""
+    model = build(cls).eval()
+    assert pack_weights(model) == modules
+    layer, x = model.layers[0], torch.randn(2, 16, 32)
+    for call, expected in (
+        (lambda: model(IMAGE), modules),
+        (lambda: layer(x, (4, 4)), 2),
+        (lambda: layer.ffn(x), 1),
+    ):
+        for _ in range(2):
+            reads.clear()
+            with torch.no_grad():
+                call()
+            assert len(reads) == reads.total() == expected
+
+
+@torch.no_grad()
+def test_nothing_is_remembered_of_a_call_that_fails():
+    model = packed_copy(ready(), torch.float32)
+
+    def fail(*_):
+        raise RuntimeError('on purpose')
+
+    handle = model.layers[1].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match='on purpose'):
+        model(IMAGE)
+    handle.remove()
+    change_in_place(model)
+    layer, x = model.layers[0], torch.randn(2, 16, 32)
+    after = layer(x, (4, 4))
+    unpack_weights(model)
+    assert_close(layer(x, (4, 4)), after)
 
 
 @pytest.mark.parametrize('part', ['attn', 'ffn'])

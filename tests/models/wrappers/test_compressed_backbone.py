@@ -20,8 +20,8 @@ from halvit_mm.compression import (
 )
 from halvit_mm.compression.sparsifiers import build_sparsifier
 from halvit_mm.models import CompressedBackbone, HaLViT, PlainViT
+from tests.commands import ROOT
 from tests.helpers import ARCH, assert_one_owner, build, randomise
-from tests.tools.conftest import ROOT
 
 GROUP = r'layers\.\d\.ffn'
 IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))

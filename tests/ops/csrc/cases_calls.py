@@ -11,7 +11,6 @@ from .helpers import (
     F32,
     OPS,
     assert_close,
-    products,
     rand,
     record,
     wide,
@@ -27,8 +26,8 @@ def test_shapes_without_rows():
     assert all(t.shape == x.shape for t in qkv)
     assert torch.equal(packed, torch.cat([w, w]).to(BF16))
     y = OPS.tied_out(x, w, packed, v)
-    ffn = OPS.tied_ffn(x, wf, vf, v, False, 'none', 0)
-    alone = OPS.tied_ffn_inference(x, wf, vf, v, False, 'none', 0)
+    ffn = OPS.tied_ffn(x, wf, vf, v, False, 'none')
+    alone = OPS.tied_ffn_inference(x, wf, vf, v, False, 'none')
     norm = OPS.add_layer_norm(x, x, None, v, v, 1e-6, F32)
     assert y.shape == ffn[0].shape == alone.shape == norm[1].shape == x.shape
     assert ffn[1].shape == (2, 0, hidden) and norm[2].shape == (0,)
@@ -37,7 +36,7 @@ def test_shapes_without_rows():
         *OPS.tied_qkv_backward(x, x, x, x, w, w, packed, [True] * 6),
         *OPS.tied_out_backward(x, x, w, packed, [True] * 3),
         *OPS.tied_ffn_backward(
-            x, x, ffn[1], wf, ffn[2], False, 'none', 0, [True] * 4
+            x, x, ffn[1], wf, ffn[2], False, 'none', [True] * 4
         ),
         *OPS.add_layer_norm_backward(
             x, x, x, norm[2], norm[3], v, None, F32, [True] * 3
@@ -72,7 +71,7 @@ def test_views(move, w_type):
     wf, vf = rand(hidden, width, dtype=w_type), rand(hidden, dtype=w_type)
     u = rand(1, tokens, hidden, dtype=BF16)
     mean, rstd = rand(tokens), rand(tokens)
-    options = True, 'none', 0
+    options = True, 'none'
     nothing = x.new_empty(0)
     packed, cast = rand(2 * width, width, dtype=BF16), wf.to(BF16)
     scale = rand(1)
@@ -104,37 +103,23 @@ def test_views(move, w_type):
             assert torch.equal(a, e), op
 
 
-def test_products_of_a_training_step():
-    """The table of products: m n k, layouts, epilogue, alpha, beta, dtype."""
-    tokens, width, hidden = 5, 8, 32
-    x, w = rand(tokens, width, dtype=BF16), rand(hidden, width)
-    for form, impl, u, du in (('none', 0, 0, 0), ('tanh', 1, 2, 3)):
-        _, saved, cast = OPS.tied_ffn(x, w, w[:, 0], w[0], False, form, impl)
-        half, full = 'BFloat16', 'Float'
-        assert products() == [
-            f'{hidden} {tokens} {width} TN {u} 1 1 0 {half}'.split(),
-            f'{width} {tokens} {hidden} NN 0 1 1 0 {half}'.split(),
-        ]
-        OPS.tied_ffn_backward(
-            x, x, saved, w, cast, False, form, impl, [True] * 4
-        )
-        assert products() == [
-            f'{hidden} {tokens} {width} TN {du} {impl} 1 0 {half}'.split(),
-            f'{width} {tokens} {hidden} NN 0 0 1 0 {half}'.split(),
-            f'{width} {hidden} {tokens} NT 0 0 1 0 {full}'.split(),
-            f'{width} {hidden} {tokens} NT 0 0 1 1 {full}'.split(),
-        ]
-
-
 def test_launches():
     """One launch casts all; what is not needed is not computed."""
-    x, w, v = rand(5, 8, dtype=BF16), rand(8, 8), rand(8)
+    x, w, v, wf = rand(5, 8, dtype=BF16), rand(8, 8), rand(8), rand(32, 8)
     *_, packed = OPS.tied_qkv(x, w, w, v, v, v)
-    lines = record()
-    assert len(lines) == 4 and sum('cast' in line for line in lines) == 1
-    OPS.tied_qkv_backward(x, x, None, x, w, w, packed, [0, 1, 0, 0, 0, 1])
-    assert len(record()) == 1
-    OPS.tied_out_backward(x, x, w, packed, [0, 0, 1])
+    assert record() == ['cast_kernel']
+    OPS.tied_qkv_backward(x, x, None, x, w, w, packed, [1, 1, 1, 1, 1, 1])
+    OPS.tied_out_backward(x, x, w, packed, [1, 1, 1])
+    assert not record()  # products and sums are PyTorch's
+    _, u, cast = OPS.tied_ffn(x, wf, wf[:, 0], v, True, 'none')
+    assert [name.split('<')[0] for name in record()] == [
+        'cast_kernel',
+        'kernel',
+    ]
+    arguments = x, x, u, wf, cast, True, 'none'
+    OPS.tied_ffn_backward(*arguments, [1, 1, 1, 1])
+    assert len(record()) == 2  # GELU, and the sums of the bias
+    OPS.tied_ffn_backward(*arguments, [0, 0, 0, 1])
     assert not record()
 
 
@@ -142,8 +127,8 @@ def bad_calls():
     x, w, v, wf = rand(5, 8), rand(8, 8), rand(8), rand(32, 8)
     qkv, out, backward = OPS.tied_qkv, OPS.tied_out, OPS.tied_out_backward
 
-    def ffn(w, *, signed=False, form='none', impl=0):
-        OPS.tied_ffn(x, w, None, None, signed, form, impl)
+    def ffn(w, form='none'):
+        OPS.tied_ffn(x, w, None, None, False, form)
 
     def norm(x, delta, scale, w):
         OPS.add_layer_norm(x, delta, scale, w, w, 0.0, F32)
@@ -157,10 +142,6 @@ def bad_calls():
         'packed is Half': lambda: out(x, w, w.half(), v),
         'rows, expected a positive multiple': lambda: ffn(wf[:20]),
         "expected 'none' or 'tanh'": lambda: ffn(wf, form='erf'),
-        'impl 1 is the tanh form': lambda: ffn(wf, impl=1),
-        'multiple of 16': lambda: ffn(
-            wf[:24], signed=True, form='tanh', impl=1
-        ),
         'at most 8192': lambda: norm(rand(1, 8200), None, None, rand(8200)),
         'row_scale without delta': lambda: norm(x, None, rand(5), v),
         'row_scale has shape': lambda: norm(x, x, rand(4), v),

@@ -18,6 +18,7 @@ from .helpers import (
     loosest,
     masks,
     rand,
+    record,
     wide,
 )
 
@@ -113,3 +114,16 @@ def check_norm(residual, delta, scale, weight, bias, y_type):
             [residual.dtype, delta_type, weight.dtype, weight.dtype],
             loosest(loose, delta_type, weight.dtype),
         )
+
+
+def test_launches_have_names():
+    """A launch that the GPU refuses is told by them."""
+    x, v = rand(1, 5, 8), rand(8)
+    total, *_, mean, rstd = OPS.add_layer_norm(x, x, None, v, v, 1e-6, F32)
+    saved = (total, mean, rstd, v, None)
+    OPS.add_layer_norm_backward(x, x, *saved, F32, [True] * 3)
+    assert record() == [
+        'add_layer_norm',
+        'add_layer_norm_backward',
+        'reduce_partials_kernel',
+    ]

@@ -37,7 +37,7 @@ def qkv_inputs(tokens, width, x_type, w_type, biases):
 @pytest.mark.parametrize('width', WIDTHS)
 @pytest.mark.parametrize(('x_type', 'w_type'), DTYPES)
 @pytest.mark.parametrize('biases', [(1, 1, 1), (0, 0, 0), (0, 0, 1)])
-def test_qkv(tokens, width, x_type, w_type, biases, refuse):
+def test_qkv(tokens, width, x_type, w_type, biases):
     inputs = qkv_inputs(tokens, width, x_type, w_type, biases)
     *qkv, packed = OPS.tied_qkv(*inputs)
     leaves = [wide(t, x_type) for t in inputs]
@@ -72,7 +72,7 @@ def test_qkv(tokens, width, x_type, w_type, biases, refuse):
 @pytest.mark.parametrize(('x_type', 'w_type'), DTYPES)
 @pytest.mark.parametrize('packs', [False, True])
 @pytest.mark.parametrize('has_bias', [False, True])
-def test_out(tokens, width, x_type, w_type, packs, has_bias, refuse):
+def test_out(tokens, width, x_type, w_type, packs, has_bias):
     o = rand(tokens, width, dtype=x_type)
     wq = rand(width, width, dtype=w_type, scale=width**-0.5)
     bias = rand(width, dtype=w_type) if has_bias else None

@@ -16,7 +16,7 @@
 #define __global__ static
 #define __device__ static
 #define __shared__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
@@ -45,6 +45,11 @@ float shuffle_xor(float value, int mask);
 
 constexpr int processors() { return 3; }  // few, so that blocks must loop
 
+template <typename Kernel>
+int64_t resident_blocks(Kernel*, int) {
+  return processors();
+}
+
 inline uint32_t pack_half(float low, float high) {
   return c10::Half(low).x | static_cast<uint32_t>(c10::Half(high).x) << 16;
 }
@@ -57,6 +62,10 @@ inline uint32_t pack_bfloat(float low, float high) {
 inline void unpack_half(uint32_t word, float& low, float& high) {
   low = c10::Half(word & 0xffffu, c10::Half::from_bits());
   high = c10::Half(word >> 16, c10::Half::from_bits());
+}
+
+inline void store_vector(void* at, uint4 value) {
+  *static_cast<uint4*>(at) = value;
 }
 
 }  // namespace halvit

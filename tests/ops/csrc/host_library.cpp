@@ -3,6 +3,7 @@
 // translation unit, because PyTorch's headers take most of the time.
 #include "activation.cpp"
 #include "add_layer_norm.cpp"
+#include "autograd.cpp"
 #include "common.cpp"
 #include "cuda/activation.cu"
 #include "cuda/add_layer_norm.cu"
@@ -10,8 +11,7 @@
 #include "cuda/cast.cu"
 #include "cuda/reduce.cu"
 #include "emulation.cpp"
-#include "host_matmul.cpp"
 #include "library.cpp"
-#include "matmul.cpp"
+#include "products.cpp"
 #include "tied_ffn.cpp"
 #include "tied_projection.cpp"

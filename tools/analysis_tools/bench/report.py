@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional
 
+from proof.report import proof_markdown
+
 from halvit_mm.apis.table import Table
 
 from .picture import draw_benchmark
@@ -153,8 +155,8 @@ def write_page(docs: Path) -> Path:
 
     In ``templates/benchmarks.md`` a line ``{{ NAME: COMMAND }}`` stands for a
     command and its results. NAME is that of a case, or a pattern of several;
-    the results are in the folder ``benchmarks``, as :func:`save_result` or
-    ``model_info.py --json`` write them.
+    the results are in the folder ``benchmarks``, as :func:`save_result`,
+    ``model_info.py --json`` or ``gpu_proof.py`` write them.
 
     Args:
         docs: Folder of the documentation.
@@ -176,6 +178,8 @@ def _section(kept: Path, found: re.Match) -> str:
     for path in sorted(kept.glob(f'{name}/result.json')):
         picture = f'![times](benchmarks/{path.parent.name}/times.png)'
         parts.append(f'{_markdown(BenchmarkResult.load(path))}\n\n{picture}')
+    for path in sorted(kept.glob(f'{name}/proof.json')):
+        parts.append(proof_markdown(json.loads(path.read_text())))
     for path in sorted(kept.glob(f'{name}.json')):
         parts.append(_latencies(json.loads(path.read_text())))
     return '\n\n'.join(parts if len(parts) > 1 else [*parts, 'Measured: -'])

@@ -7,7 +7,7 @@ from typing import Dict
 import torch
 
 from halvit_mm.apis.timing import time_in_turns
-from halvit_mm.ops.fallback.products import product_dtype
+from halvit_mm.ops import product_dtype
 
 from .cases import Case
 

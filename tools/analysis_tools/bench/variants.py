@@ -33,7 +33,6 @@ class Variant(NamedTuple):
         by_default: Whether it runs unless others are chosen.
         inference_only: Whether it has no gradients.
         cuda_only: Whether it needs a GPU.
-        act: The form of the GELU that it needs; empty for any.
         build: Further arguments for :meth:`Case.build`.
     """
 
@@ -46,7 +45,6 @@ class Variant(NamedTuple):
     by_default: bool = True
     inference_only: bool = False
     cuda_only: bool = False
-    act: str = ''
     build: Dict = {}
 
 
@@ -84,8 +82,6 @@ def why_not(name: str, case: Case) -> str:
         return 'for inference only'
     if variant.cuda_only and case.device_type != 'cuda':
         return 'needs a GPU'
-    if variant.act and variant.act != case.act:
-        return f'needs act={variant.act}'
     return ''
 
 
@@ -160,16 +156,6 @@ VARIANTS = {
         is_compiled=True,
     ),
     'ours': Variant('the operators', context=ops.use),
-    **{
-        f'ours-impl{impl}': Variant(
-            f'the operators, GELU {where} (gelu_tanh only)',
-            context=partial(ops.use, impl=impl),
-            by_default=False,
-            cuda_only=True,
-            act='gelu_tanh',
-        )
-        for impl, where in enumerate(('by a kernel', 'in the product'))
-    },
     'prepared': Variant(
         'the operators, weights cast and packed before',
         context=ops.use,

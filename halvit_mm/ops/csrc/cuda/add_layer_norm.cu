@@ -88,8 +88,8 @@ void launch_norm(const AddLayerNorm& p, Stream stream) {
   const int64_t blocks = ceil_div(p.rows, kThreads / kLanes);
   const int64_t limit = static_cast<int64_t>(processors()) * 16;
   const dim3 grid(static_cast<unsigned>(blocks < limit ? blocks : limit));
-  auto* kernel = add_layer_norm_kernel<kLanes, kChunks>;
-  HALVIT_LAUNCH(kernel, grid, dim3(kThreads), stream, p);
+  auto* add_layer_norm = add_layer_norm_kernel<kLanes, kChunks>;
+  HALVIT_LAUNCH(add_layer_norm, grid, dim3(kThreads), stream, p);
 }
 
 }  // namespace

@@ -106,30 +106,31 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int kLanes, int kChunks>
-void launch_norm_backward(const AddLayerNormBackward& p, Stream stream) {
-  const dim3 grid(static_cast<unsigned>(norm_partials(p.rows, p.cols)));
-  auto* kernel = add_layer_norm_backward_kernel<kLanes, kChunks>;
-  HALVIT_LAUNCH(kernel, grid, dim3(kThreads), stream, p);
+// The instance for a width: its registers decide how many blocks fit.
+auto* instance(int64_t cols) {
+  if (cols <= kWarpCols) return add_layer_norm_backward_kernel<32, 1>;
+  if (cols <= 2 * kWarpCols) return add_layer_norm_backward_kernel<32, 2>;
+  if (cols <= 3 * kWarpCols) return add_layer_norm_backward_kernel<32, 3>;
+  if (cols <= 4 * kWarpCols) return add_layer_norm_backward_kernel<32, 4>;
+  if (cols <= kBlockCols) return add_layer_norm_backward_kernel<kThreads, 1>;
+  return add_layer_norm_backward_kernel<kThreads, 4>;
 }
 
 }  // namespace
 
+// One wave: a block walks down the rows, and so the sums of few are left.
 int64_t norm_partials(int64_t rows, int64_t cols) {
   const int64_t rows_per_block = cols <= 4 * kWarpCols ? kWarps : 1;
-  const int64_t blocks = ceil_div(rows, rows_per_block);
-  const int64_t limit = static_cast<int64_t>(processors()) * 2;
-  return blocks < limit ? blocks : limit;
+  const int64_t possible = ceil_div(rows, rows_per_block);
+  const int64_t resident = resident_blocks(instance(cols), kThreads);
+  return resident < possible ? resident : possible;
 }
 
 void launch_add_layer_norm_backward(const AddLayerNormBackward& p,
                                     Stream stream) {
-  if (p.cols <= kWarpCols) return launch_norm_backward<32, 1>(p, stream);
-  if (p.cols <= 2 * kWarpCols) return launch_norm_backward<32, 2>(p, stream);
-  if (p.cols <= 3 * kWarpCols) return launch_norm_backward<32, 3>(p, stream);
-  if (p.cols <= 4 * kWarpCols) return launch_norm_backward<32, 4>(p, stream);
-  if (p.cols <= kBlockCols) return launch_norm_backward<kThreads, 1>(p, stream);
-  return launch_norm_backward<kThreads, 4>(p, stream);
+  const dim3 grid(static_cast<unsigned>(norm_partials(p.rows, p.cols)));
+  auto* add_layer_norm_backward = instance(p.cols);
+  HALVIT_LAUNCH(add_layer_norm_backward, grid, dim3(kThreads), stream, p);
 }
 
 }  // namespace halvit

@@ -40,11 +40,27 @@ __device__ inline void unpack_half(uint32_t word, float& low, float& high) {
   high = pair.y;
 }
 
+// In PTX: the compiler would split `*at = value` into four stores of a word.
+__device__ inline void store_vector(void* at, uint4 value) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(
+                   __cvta_generic_to_global(at)),
+               "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
+}
+
 inline int processors() {
   int device = 0, count = 1;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
   return count > 0 ? count : 1;
+}
+
+// How many blocks of a kernel the device runs at a time.
+template <typename Kernel>
+int64_t resident_blocks(Kernel* kernel, int threads) {
+  int count = 1;  // a failure is told by the launch
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, threads, 0);
+  return int64_t{processors()} * (count > 0 ? count : 1);
 }
 
 }  // namespace halvit
@@ -80,12 +96,11 @@ __device__ inline Raw8 load_raw(ConstView view, int64_t index) {
 
 __device__ inline void store_raw(View view, int64_t index, const Raw8& raw) {
   if (view.dtype == Dtype::kFloat32) {
-    auto* at = reinterpret_cast<uint4*>(static_cast<float*>(view.data) + index);
-    at[0] = raw.low;
-    at[1] = raw.high;
+    auto* at = static_cast<float*>(view.data) + index;
+    store_vector(at, raw.low);
+    store_vector(at + 4, raw.high);
   } else {
-    *reinterpret_cast<uint4*>(static_cast<uint16_t*>(view.data) + index) =
-        raw.low;
+    store_vector(static_cast<uint16_t*>(view.data) + index, raw.low);
   }
 }
 
