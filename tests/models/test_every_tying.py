@@ -38,6 +38,21 @@ def is_stored_once_and_counted_at_every_use(name):
     assert effective == num_params(build(PlainViT, arch=ARCH4))
 
 
+def is_initialised_by_a_config(name):
+    """The square matrices by the hosts' initialiser, and biases at zero."""
+    init = dict(type='TruncNormal', layer='Linear', std=0.02)
+    cls, options = TYINGS[name]
+    model = build(cls, arch=ARCH4, **options, init_cfg=init)
+    model.init_weights()
+    attention = {k: v for k, v in model.named_parameters() if '.attn.' in k}
+    assert attention
+    for key, tensor in attention.items():
+        if tensor.ndim == 2:
+            assert tensor.std().item() == pytest.approx(0.02, rel=0.1), key
+        else:
+            assert not tensor.any(), key
+
+
 def is_copied_and_loaded(name):
     model, other = tied(name), tied(name)
     other.load_state_dict(model.state_dict())
@@ -143,6 +158,7 @@ def has_depths(name):
 
 USES = [
     is_stored_once_and_counted_at_every_use,
+    is_initialised_by_a_config,
     is_copied_and_loaded,
     trains_every_parameter,
     is_packed,

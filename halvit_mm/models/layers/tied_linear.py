@@ -121,7 +121,8 @@ class TiedLinear(nn.Linear):
         pass  # PyTorch tidies up what it has set
 
 
-class RepeatedLinear(TiedLinear):
+# Linear once more: initialisers of the hosts look at immediate bases only.
+class RepeatedLinear(TiedLinear, nn.Linear):
     r"""A linear map that is applied twice, each time with its own bias.
 
     .. math:: y = W x + b, \qquad y' = W x' + b'
