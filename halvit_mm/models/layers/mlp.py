@@ -143,7 +143,7 @@ class TiedFFN(PackedModule, BaseModule):
         """Apply the network by calling its modules, (B, T, D) to (B, T, D)."""
         hidden = F.gelu(self.tied(x), approximate=self.approximate)
         hidden = self.drop(self.between(hidden))
-        return self.drop(tied_linear_in(self.tied).forward_transposed(hidden))
+        return self.drop(tied_linear_in(self.tied).forward_second(hidden))
 
     def between(self, hidden: Tensor) -> Tensor:
         """Change the hidden units between both uses of the matrix.

@@ -72,9 +72,9 @@ class TiedSelfAttention(PackedModule, SelfAttentionBase):
             o = self.attend(*qkv, hw)
             y = ops.tied_out(o, wq, q.transposed.bias, packed=cast)
         else:
-            v = tied_linear_in(kv).forward_transposed
+            v = tied_linear_in(kv).forward_second
             o = self.attend(q(x), kv(x), v(x), hw)
-            y = tied_linear_in(q).forward_transposed(o)
+            y = tied_linear_in(q).forward_second(o)
         return self.proj_drop(y)
 
     def _attend_packed(self, x, hw, qkv_weight, qkv_bias, out_bias) -> Tensor:
@@ -157,9 +157,9 @@ class LikeTiedSelfAttention(PackedModule, SelfAttentionBase):
             )
             y = ops.tied_out(self.attend(q, k, v, hw), b.t(), vo.again.bias)
         else:
-            k = tied_linear_in(qk).forward_transposed(x)
+            k = tied_linear_in(qk).forward_second(x)
             o = self.attend(qk(x), k, vo(x), hw)
-            y = tied_linear_in(vo).forward_again(o)
+            y = tied_linear_in(vo).forward_second(o)
         return self.proj_drop(y)
 
     def _attend_packed(self, x, hw, vqk_weight, vqk_bias, out_bias) -> Tensor:

@@ -96,8 +96,8 @@ class TiedLinear(nn.Linear):
         # Not inherited: a plain Linear in this place is to be told apart.
         return F.linear(x, self.weight, self.bias)
 
-    def forward_transposed(self, y: Tensor) -> Tensor:
-        """Apply the transpose.
+    def forward_second(self, y: Tensor) -> Tensor:
+        """Apply the second map, here the transpose.
 
         Args:
             y: (..., out_features).
@@ -127,7 +127,8 @@ class RepeatedLinear(TiedLinear, nn.Linear):
 
     .. math:: y = W x + b, \qquad y' = W x' + b'
 
-    Hooks and adapters of the second map go to ``again``.
+    ``forward_second`` is the second map; its hooks and adapters go to
+    ``again``.
 
     Args:
         features: Width of ``x`` and of ``y``.
@@ -143,17 +144,6 @@ class RepeatedLinear(TiedLinear, nn.Linear):
     def transposed(self) -> SecondMap:
         """The second map, where that of a :class:`TiedLinear` is."""
         return self.again
-
-    def forward_again(self, x: Tensor) -> Tensor:
-        """Apply the second map.
-
-        Args:
-            x: (..., features).
-
-        Returns:
-            (..., features).
-        """
-        return self.again(x, self.weight)
 
 
 def tied_linear_in(module: nn.Module) -> TiedLinear:
@@ -174,6 +164,6 @@ def tied_linear_in(module: nn.Module) -> TiedLinear:
             return part
     raise ValueError(
         f'{type(module).__name__} has replaced a TiedLinear and holds none: '
-        'the matrix is needed a second time, as its transpose. Leave tied '
-        'layers out, or wrap them as an adapter does'
+        'its matrix is used a second time. Leave tied layers out, or wrap '
+        'them as an adapter does'
     )
