@@ -15,7 +15,48 @@ from .tied_linear import RepeatedLinear, TiedLinear, tied_linear_in
 from .untouched import are_untouched
 
 
-class TiedSelfAttention(PackedModule, SelfAttentionBase):
+class _TwoMatrices(PackedModule, SelfAttentionBase):
+    """What both tied attentions do with packed weights.
+
+    Packed are, one below the other, ``W`` of a projection and the output, and
+    ``V`` and its transpose, of two projections.
+    """
+
+    #: Names of the layers that hold ``W`` and ``V``.
+    linears: Tuple[str, str]
+    #: Whether ``W`` is the matrix of the value, applied twice, or else that
+    #: of the query, whose transpose makes the output.
+    repeats = False
+
+    def bypassed(self) -> List[Tuple[nn.Module, type]]:
+        """Return the two layers whose weights are packed."""
+        return [(getattr(self, name), TiedLinear) for name in self.linears]
+
+    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
+        """Cast ``[W; V; V^T]``, their biases and the output's."""
+        w, v = (getattr(self, name) for name in self.linears)
+        biases = (w.bias, v.bias, v.transposed.bias)
+        has_bias = biases[0] is not None
+        return dict(
+            weight=ops.pack_qkv(w.weight, v.weight, dtype),
+            bias=torch.cat(biases).to(dtype) if has_bias else None,
+            out_bias=w.transposed.bias.to(dtype),
+        )
+
+    def _attend_packed(self, x, hw, weight, bias, out_bias) -> Tensor:
+        dtype = self.rounded_to
+        first, *others = ops.packed_qkv(x, weight, bias, dtype)
+        qkv = (*others, first) if self.repeats else (first, *others)
+        o = self.attend(*qkv, hw)
+        w = weight[: weight.shape[1]]
+        with ops.without_autocast(o):
+            # autocast may have cast inside the attention
+            o = o.to(dtype).to(w.dtype)
+            w = w.t() if self.repeats else w
+            return ops.tied_out(o, w, out_bias).to(dtype)
+
+
+class TiedSelfAttention(_TwoMatrices):
     """HaLViT's attention: two square matrices instead of four (Sec. 3.1).
 
     ``q`` holds ``Wq`` with the biases of the query and of the output, ``kv``
@@ -28,6 +69,8 @@ class TiedSelfAttention(PackedModule, SelfAttentionBase):
         kwargs: As for the base class.
     """
 
+    linears = ('q', 'kv')
+
     def __init__(
         self, embed_dims: int, num_heads: int, qkv_bias: bool = True, **kwargs
     ) -> None:
@@ -35,20 +78,6 @@ class TiedSelfAttention(PackedModule, SelfAttentionBase):
         self.q = TiedLinear(embed_dims, embed_dims, bias=qkv_bias)
         self.kv = TiedLinear(
             embed_dims, embed_dims, bias=qkv_bias, transposed_bias=qkv_bias
-        )
-
-    def bypassed(self) -> List[Tuple[nn.Module, type]]:
-        """Return the two layers whose weights are packed."""
-        return [(self.q, TiedLinear), (self.kv, TiedLinear)]
-
-    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """Cast ``[Wq; Wkv; Wkv^T]``, their biases and the output's."""
-        biases = (self.q.bias, self.kv.bias, self.kv.transposed.bias)
-        has_bias = biases[0] is not None
-        return dict(
-            qkv_weight=ops.pack_qkv(self.q.weight, self.kv.weight, dtype),
-            qkv_bias=torch.cat(biases).to(dtype) if has_bias else None,
-            out_bias=self.q.transposed.bias.to(dtype),
         )
 
     def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
@@ -77,18 +106,8 @@ class TiedSelfAttention(PackedModule, SelfAttentionBase):
             y = tied_linear_in(q).forward_second(o)
         return self.proj_drop(y)
 
-    def _attend_packed(self, x, hw, qkv_weight, qkv_bias, out_bias) -> Tensor:
-        dtype = self.rounded_to
-        qkv = ops.packed_qkv(x, qkv_weight, qkv_bias, dtype)
-        o = self.attend(*qkv, hw)
-        wq = qkv_weight[: self.q.out_features]
-        with ops.without_autocast(o):
-            # autocast may have cast inside the attention
-            o = o.to(dtype).to(wq.dtype)
-            return ops.tied_out(o, wq, out_bias).to(dtype)
 
-
-class LikeTiedSelfAttention(PackedModule, SelfAttentionBase):
+class LikeTiedSelfAttention(_TwoMatrices):
     r"""Attention that ties like with like: q with k, v with the output.
 
     .. math:: q = A x + b_q,\quad k = A^T x + b_k,\quad v = B x + b_v,\quad
@@ -111,6 +130,8 @@ class LikeTiedSelfAttention(PackedModule, SelfAttentionBase):
     """
 
     tying = '+like'
+    linears = ('vo', 'qk')
+    repeats = True
 
     def __init__(
         self, embed_dims: int, num_heads: int, qkv_bias: bool = True, **kwargs
@@ -120,20 +141,6 @@ class LikeTiedSelfAttention(PackedModule, SelfAttentionBase):
             embed_dims, embed_dims, bias=qkv_bias, transposed_bias=qkv_bias
         )
         self.vo = RepeatedLinear(embed_dims, bias=qkv_bias)
-
-    def bypassed(self) -> List[Tuple[nn.Module, type]]:
-        """Return the two layers whose weights are packed."""
-        return [(self.qk, TiedLinear), (self.vo, TiedLinear)]
-
-    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """Cast ``[B; A; A^T]``, their biases and the output's."""
-        biases = (self.vo.bias, self.qk.bias, self.qk.transposed.bias)
-        has_bias = biases[0] is not None
-        return dict(
-            vqk_weight=ops.pack_qkv(self.vo.weight, self.qk.weight, dtype),
-            vqk_bias=torch.cat(biases).to(dtype) if has_bias else None,
-            out_bias=self.vo.again.bias.to(dtype),
-        )
 
     def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
         """Apply attention.
@@ -155,18 +162,11 @@ class LikeTiedSelfAttention(PackedModule, SelfAttentionBase):
             v, q, k, _ = ops.tied_qkv(
                 x, b, qk.weight, vo.bias, qk.bias, qk.transposed.bias
             )
+            # Without the cast that tied_qkv returns: its first rows are B,
+            # and those of B^T are asked for.
             y = ops.tied_out(self.attend(q, k, v, hw), b.t(), vo.again.bias)
         else:
             k = tied_linear_in(qk).forward_second(x)
             o = self.attend(qk(x), k, vo(x), hw)
             y = tied_linear_in(vo).forward_second(o)
         return self.proj_drop(y)
-
-    def _attend_packed(self, x, hw, vqk_weight, vqk_bias, out_bias) -> Tensor:
-        dtype = self.rounded_to
-        v, q, k = ops.packed_qkv(x, vqk_weight, vqk_bias, dtype)
-        o = self.attend(q, k, v, hw)
-        b = vqk_weight[: self.vo.out_features]
-        with ops.without_autocast(o):
-            o = o.to(dtype).to(b.dtype)
-            return ops.tied_out(o, b.t(), out_bias).to(dtype)
