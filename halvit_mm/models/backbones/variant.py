@@ -12,7 +12,7 @@ class VariantMark(nn.Module):
     """A backbone that refuses checkpoints of another variant.
 
     Parameters of different tyings may have the same names and shapes. A
-    buffer of 32 bytes, ``variant``, names the tying of the FFN, that of
+    buffer of a few bytes, ``variant``, names the tying of the FFN, that of
     attention where it is not the paper's, and the factor of attention's
     scores where there is one, as in ``signed+like+tau3``.
     """
@@ -48,10 +48,15 @@ class VariantMark(nn.Module):
         if key in state_dict:
             there = _to_text(state_dict[key])
             if there != here:
+                hint = ''
+                if here.replace('+like', '') == there:
+                    signed = there.startswith('signed')
+                    name = ' (HaLViT±, version 1)' if signed else ''
+                    hint = f", here attn='paper'{name}"
                 raise ValueError(
                     f'the checkpoint is of the variant {there!r}, this one '
-                    f'is {here!r}: set type, attn, gain, '
-                    'hidden_shift and attention_scale as in its training'
+                    f'is {here!r}: set type, attn, gain, hidden_shift and '
+                    f'attention_scale as in its training{hint}'
                 )
         elif here != _UNTIED and any(
             name.startswith(f'{prefix}layers.') for name in state_dict

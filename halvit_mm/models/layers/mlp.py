@@ -158,9 +158,10 @@ class TiedFFN(PackedModule, BaseModule):
 
 
 class SignedFFN(TiedFFN):
-    """HaLViT+-: the second half of the hidden units counts negative.
+    """The FFN of HaLViT+-: the second half of the units counts negative.
 
-    Our own step beyond the paper: the linear part of its FFN is positive
+    Our own step beyond the paper (version 1 with the paper's attention,
+    version 2 with like-tied): the linear part of its FFN is positive
     semi-definite, that of this one is not
     (:func:`halvit_mm.ops.reference.tied_ffn`).
 

@@ -55,6 +55,9 @@ def test_another_variant_is_refused(here, there, strict, tmp_path):
         with pytest.raises(ValueError) as error:
             load()
         assert message in str(error.value)
+        versions = (there, here) == ('signed', 'signed+like')
+        hint = "attn='paper' (HaLViT±, version 1)"
+        assert (hint in str(error.value)) == versions
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
