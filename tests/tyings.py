@@ -14,7 +14,7 @@ TYINGS = {
     'like-signed': (HaLViT, dict(attn='like', gain='signed')),
     'like-signed-shift': (
         HaLViT,
-        dict(attn='like', gain='signed', hidden_shift=32),
+        dict(attn='like', gain='signed', hidden_shift=16),
     ),
     'like-untied-ffn': (HaLViT, dict(attn='like', gain='untied')),
     'groups': (GroupedViT, dict(share_vectors=False)),

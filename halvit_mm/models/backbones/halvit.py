@@ -84,9 +84,11 @@ class HaLViT(PlainViT):
     Args:
         args, kwargs: As for :class:`PlainViT`.
         gain: What stands between both uses of the FFN's matrix: ``'none'``
-            as in the paper; ``'signed'`` for HaLViT+-, our own step beyond
-            it, where the second half of the hidden units counts negative
-            (:func:`halvit_mm.ops.reference.tied_ffn`); ``'learnt'`` and
+            as in the paper; ``'signed'``, our own step beyond it, where the
+            second half of the hidden units counts negative
+            (:func:`halvit_mm.ops.reference.tied_ffn`): HaLViT+-, version 1
+            with the paper's attention, version 2 with ``attn='like'``;
+            ``'learnt'`` and
             ``'learnt_signed'`` for learnt factors of the hidden units and of
             attention's output that start at 1 or at those signs.
             ``'untied'`` is the FFN of the untied ViT.
@@ -97,7 +99,8 @@ class HaLViT(PlainViT):
         out_gain: As ``gain``, for attention's output alone, where it is to
             differ.
         hidden_shift: Rows between both uses of the FFN's matrix, ours too:
-            a hidden unit reads one row and writes another.
+            a hidden unit reads one row and writes another. With signs not
+            half of the hidden units.
 
     Raises:
         ValueError: As for :class:`PlainViT`, for an unknown tying, for signs

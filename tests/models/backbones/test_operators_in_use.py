@@ -24,7 +24,7 @@ OPTIONS = {
     'like-detection': dict(
         attn='like', **DETECTION, window_size=3, window_block_indexes=[0, 2]
     ),
-    'like-shift': dict(attn='like', gain='signed', hidden_shift=32),
+    'like-shift': dict(attn='like', gain='signed', hidden_shift=16),
     'like-untied-ffn': dict(attn='like', gain='untied', qkv_bias=False),
     'shift': dict(hidden_shift=32, drop_path_rate=0.5),
 }

@@ -19,8 +19,8 @@ TYINGS = {
     'like': (dict(attn='like'), 0, False),
     'like-signed': (dict(attn='like', gain='signed'), 0, True),
     'like-signed-shift': (
-        dict(attn='like', gain='signed', hidden_shift=D),
-        D,
+        dict(attn='like', gain='signed', hidden_shift=D // 2),
+        D // 2,
         True,
     ),
     'paper-shift': (dict(hidden_shift=D), D, False),
@@ -111,6 +111,8 @@ def test_first_layer_is_named_in_the_mark(name):
         (dict(attn='free'), "attn='free': choose one of"),
         (dict(attn='like', gain='learnt'), "out_gain='learnt' is for attn="),
         (dict(attn='untied', out_gain='learnt'), "for attn='paper', not 'unt"),
+        (dict(gain='signed', hidden_shift=HIDDEN // 2), 'be antisymmetric'),
+        (dict(gain='signed', hidden_shift=-HIDDEN // 2), 'be antisymmetric'),
         (dict(gain='untied', hidden_shift=8), 'no matrix that is used twice'),
     ],
 )
