@@ -34,13 +34,12 @@ stages:
     seeds: [0]
     options: {{train_cfg.max_epochs: 8}}
 rule:
+  decides: short
   candidate: a
   at_least: {{plain: -1.0}}
   simpler: {{b: 0.5}}
   rival: c
 """
-RULE = yaml.safe_load(TEXT.format(folder=''))['rule']
-CONTROLS = {'plain': ['plain', 'plain, hot']}
 #: Held-out scores that choose ``plain, hot`` and ``c``.
 HELD_OUT = {'plain': 50, 'plain, hot': 51, 'a': 48, 'b': 47, 'c': 49}
 
@@ -84,9 +83,28 @@ def test_a_stage_is_chosen_by_held_out_scores(path, tmp_path):
         next(stages(path, only='long', out=tmp_path))
     with pytest.raises(ValueError, match="no stage 'x'.*'short', 'long'"):
         next(stages(path, only='x'))
-    path.write_text(path.read_text().replace('best:', 'top:'))
-    with pytest.raises(ValueError, match=r"long: unknown \['top'\]"):
-        list(stages(path, out=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('best:', 'top:', r"long: unknown \['top'\], choose of \['best'"),
+        ('    best: 1\n', '', 'long: a stage with `of` has `best`'),
+        ('of: short', 'of: x', r"long: of: unknown \['x'\], .*\['short'\]"),
+        ('variants: [a]', 'variants: [d]', r"long: unknown \['d'\], .*'a'"),
+        ("[plain, 'pl", "[pain, 'pl", r"controls: plain: unknown \['pain'\]"),
+        ('controls:', 'options:', 'and the file has `controls`'),
+        ('decides: short', 'decides: x', "decides: unknown .*'short', 'long'"),
+        ('  decides: short\n', '', r"rule: missing \['decides'\]"),
+        ('rival: c', 'rival: d', r"rule: unknown \['d'\]"),
+    ],
+)
+def test_unknown_names_are_told(path, tmp_path, old, new, message):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        next(stages(path, out=tmp_path))
 
 
 def test_the_test_set_is_read_by_the_trained_weights(path, tmp_path):
@@ -105,6 +123,8 @@ def test_one_file_without_stages_is_one_study():
     expected = Study.load(path)
     assert [r.key for r in study.runs] == [r.key for r in expected.runs]
     assert study.name == 'cifar10' and study.rule is None
+    with pytest.raises(ValueError, match="cifar10.yaml has no stages, .*'x'"):
+        next(stages(path, only='x'))
 
 
 def table(differences, seeds=3, noise=0.1):
@@ -136,38 +156,82 @@ def test_seeds_are_paired():
     assert half < 0.5
     missing = Comparison(results[:-1]).difference('b', 'plain')
     assert missing.mean == pytest.approx(-3, abs=0.5)
-    single = Comparison(results[::3]).difference('a', 'plain')
-    assert np.isinf(single.half)
-    assert meets(single, -9) == 'open'
+    single = Comparison(results[::3])
+    for pair in (('a', 'plain'), ('a', 'a')):
+        assert np.isinf(single.difference(*pair).half)
+        assert meets(single.difference(*pair), -9) == 'undecided'
+
+
+@pytest.mark.filterwarnings('error')
+def test_equal_scores_differ_by_nothing():
+    equal = table({'plain': 0.1, 'a': 0.1, 'b': 0.1}, noise=0)
+    found = Comparison(equal).difference('a', 'plain')
+    assert found == (0, 0) and str(found) == '+0.00 ± 0.00'
 
 
 @pytest.mark.parametrize(
     ('found', 'expected'),
-    [((-0.5, 0.4), 'yes'), ((-0.5, 0.6), 'open'), ((-2, 0.9), 'no')],
+    [
+        ((-0.5, 0.4), 'meets'),
+        ((-0.5, 0.6), 'undecided'),
+        ((-2, 0.9), 'does not'),
+    ],
 )
 def test_margins(found, expected):
     assert meets(Difference(*found), -1.0) == expected
 
 
+def judged(path, scores, stage='short', **kwargs):
+    """The answer on that stage, of which all runs of ``scores`` are done."""
+    study = next(stages(path))._replace(stage=stage)
+    runs = [r for r in study.runs if r.variant in scores]
+    keys = {(r.variant, r.seed): r.key for r in runs}
+    results = table(scores, seeds=2, **kwargs)
+    for r in results:
+        r['key'] = keys[r['variant'], r['seed']]
+    return judge(study._replace(runs=runs), results)
+
+
+PLAIN = {'plain': -0.2, 'plain, hot': 0}
+
+
 @pytest.mark.parametrize(
     ('scores', 'answer'),
     [
-        (dict(a=-0.3, b=-4, c=-2), 'a meets the rule: recommended.'),
+        (dict(a=0.3, b=-4, c=-2), '\na meets the margins: recommended.'),
         (dict(a=-0.3, b=-0.5, c=-2), 'no more than 0.5 ahead of b'),
-        (dict(a=-0.7, b=-4, c=0.5), 'c is ahead of a'),
-        (dict(a=-3, b=-0.3, c=-4), 'a does not meet the rule; what does: pl'),
-        (dict(a=-3, c=-4), 'what does: plain, plain, hot.'),
+        (dict(a=-0.3, b=-4, c=0.9), 'and meets the margins: recommended.'),
+        (dict(a=-9, b=0, c=-4), 'but it does not meet the margins; what d'),
+        (dict(a=-9, b=-9, c=-0.9), 'but whether it meets the margins is un'),
+        (dict(a=-3, b=0, c=-5), 'a does not meet the margins; what does: b.'),
+        (dict(a=-3, b=-3, c=-5), 'the margins; what does: nothing.'),
+        (dict(a=-1, b=-3, c=-5), 'whether a meets the margins is undecided;'),
+        (dict(a=1, c=-4), 'no answer: b was not run in this stage.'),
     ],
 )
-def test_rule(scores, answer):
-    controls = {'plain': -0.2, 'plain, hot': 0}
-    text = judge(table({**controls, **scores}), RULE, CONTROLS)
-    assert '| variant | seeds | against plain, hot | meets the rule |' in text
+def test_rule(path, scores, answer):
+    text = judged(path, {**PLAIN, **scores})
+    assert '| variant | seeds | against plain, hot | margins |' in text
     assert answer in text
+    other = judged(path, {**PLAIN, **scores}, stage='long')
+    assert '| variant | seeds | against plain, hot |\n' in other
+    assert 'margins' not in other and 'no answer' not in other
 
 
-def test_without_a_control_there_is_no_answer():
-    assert judge(table(dict(a=1, b=2)), RULE, CONTROLS) == ''
+def test_without_a_control_there_is_no_answer(path):
+    scores = dict(a=1, b=2, c=0)
+    assert 'no answer: plain was not run' in judged(path, scores)
+
+
+@pytest.mark.filterwarnings('error')
+def test_one_seed_decides_nothing(path):
+    study = next(stages(path))
+    runs = [run for run in study.runs if run.seed == 0]
+    results = [result_of(run, test=HELD_OUT[run.variant]) for run in runs]
+    text = judge(study._replace(runs=runs), results)
+    assert 'whether a meets the margins is undecided' in text
+    assert 'nan' not in text and '±' not in text
+    assert judge(study, results) == 'No answer yet: 5 of 10 runs.\n'
 
 
 def test_the_answer_stands_in_the_table(path, tmp_path):
@@ -189,6 +253,8 @@ def test_the_tying_study_compares_what_stores_as_much():
     content = yaml.safe_load(FILE.read_text())
     named = {content['rule']['candidate'], content['rule']['rival']}
     named |= set(content['rule']['simpler'])
+    for plan in content['stages'].values():
+        assert 'of' not in plan or set(plan['variants']) == named
     for group in content['controls'].values():
         named |= set(group)
     assert named <= set(variants)

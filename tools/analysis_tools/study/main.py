@@ -75,5 +75,5 @@ def main(description: str) -> None:
         )
         study_table(study, results).print()
         if study.rule:
-            print(judge(results, **study.rule))
+            print(judge(study, results))
         print(f'written to {out}')

@@ -61,7 +61,7 @@ class Study(NamedTuple):
         stage: Name of the stage, in a study that has several.
         tests: Whether each training ends with one reading of the test set,
             by which nothing is chosen.
-        rule: What is recommended, arguments of :func:`.rule.judge`.
+        rule: What is recommended, see :func:`.rule.judge`.
     """
 
     path: str

@@ -112,7 +112,8 @@ def write_study(study: Study, results: List[Dict], out: Path) -> None:
         epochs=', '.join(sorted({str(r.get('epochs')) for r in results})),
         original=_original(results),
     )
-    if study.rule and (answer := judge(results, **study.rule)):
+    if study.rule:
+        answer = judge(study, results)
         text += f'\nBy the rule in that file, of test accuracy:\n\n{answer}'
     (out / 'table.md').write_text(text)
     draw_study(study, results, out / 'scores.png')

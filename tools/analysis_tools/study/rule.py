@@ -12,14 +12,16 @@ from scipy.stats import t as student
 
 from halvit_mm.apis.table import Table
 
+from .plan import Study
+
 
 class Difference(NamedTuple):
     """Of two variants' scores.
 
     Attributes:
         mean: The difference.
-        half: Half the width of its 95 % interval, infinite without noise to
-            judge by.
+        half: Half the width of its 95 % interval, infinite where one seed
+            leaves no noise to judge by.
     """
 
     mean: float
@@ -62,82 +64,115 @@ class Comparison:
         contrast = np.zeros(len(self.effects))
         contrast[self.variants.index(one)] += 1
         contrast[self.variants.index(other)] -= 1
-        half = self.factor * (contrast @ self.inverse @ contrast) ** 0.5
-        return Difference(float(contrast @ self.effects), float(half))
+        effect = contrast @ self.effects
+        half = np.inf
+        if np.isfinite(self.factor):  # rounding may go below zero
+            variance = max(contrast @ self.inverse @ contrast, 0.0)
+            half = self.factor * variance**0.5
+        # Equal scores differ by nothing, not by what rounding leaves.
+        mean, half = (round(float(x), 6) + 0.0 for x in (effect, half))
+        return Difference(mean, half)
+
+
+MEETS, FAILS, OPEN = 'meets', 'does not', 'undecided'
 
 
 def meets(difference: Difference, margin: float) -> str:
-    """Say whether a difference is at least a margin: yes, no or open."""
-    if difference.mean - difference.half >= margin:
-        return 'yes'
-    return 'no' if difference.mean + difference.half < margin else 'open'
-
-
-def judge(
-    results: Sequence[Dict], rule: Dict, controls: Dict[str, List[str]]
-) -> str:
-    """Apply the rule to one stage.
-
-    Args:
-        results: Of the stage.
-        rule: ``at_least`` maps names of ``controls`` to margins in points.
-            ``candidate`` is recommended if it meets them; ``simpler`` maps
-            the variant that is preferred to the lead which the candidate
-            must have over it; ``rival`` is recommended if it is ahead of the
-            candidate.
-        controls: Name -> variants, of which the best one on held-out images
-            counts.
+    """Say whether a difference is at least a margin.
 
     Returns:
-        A table of all variants and one sentence, as Markdown; '' if a control
-        has no result.
+        ``'meets'``, ``'does not'``, or ``'undecided'`` if its interval
+        contains the margin.
     """
-    results = [r for r in results if 'test' in r]
+    if difference.mean - difference.half >= margin:
+        return MEETS
+    return FAILS if difference.mean + difference.half < margin else OPEN
+
+
+def judge(study: Study, results: Sequence[Dict]) -> str:
+    """Compare the variants of a stage, and apply the rule where it decides.
+
+    ``study.rule`` has ``controls``, name -> variants, of which the best one on
+    held-out images counts, and ``rule``. There ``decides`` names the stage
+    that decides, and ``at_least`` maps names of ``controls`` to margins in
+    points. ``candidate`` is recommended if it meets them; ``simpler`` maps the
+    variant that is preferred to the lead which the candidate must have over
+    it; ``rival`` is recommended if it is ahead of the candidate and meets
+    them.
+
+    Args:
+        study: The stage.
+        results: Of :func:`.runner.run_study`.
+
+    Returns:
+        A table of all variants, and in the stage that decides a sentence, as
+        Markdown; one line instead while runs are missing.
+    """
+    rule, controls = study.rule['rule'], study.rule['controls']
+    keys = {run.key for run in study.runs}
+    results = [r for r in results if 'test' in r and r['key'] in keys]
+    if len(results) < len(keys):
+        return f'No answer yet: {len(results)} of {len(keys)} runs.\n'
     held_out: Dict[str, List[float]] = {}
     for r in results:
         held_out.setdefault(r['variant'], []).append(r['final'])
-    best = {}
-    for name, group in controls.items():
-        found = [x for x in group if x in held_out]
-        if not found:
-            return ''
-        best[name] = max(found, key=lambda x: np.mean(held_out[x]))
+    best, absent = {}, []
+    for name in rule['at_least']:
+        if found := [x for x in controls[name] if x in held_out]:
+            best[name] = max(found, key=lambda x: np.mean(held_out[x]))
+        else:
+            absent.append(name)
+    named = (rule['candidate'], rule['rival'], *rule['simpler'])
+    absent += [name for name in named if name not in held_out]
+    decides = study.stage == rule['decides']
     comparison = Comparison(results)
     rows, answers = [], {}
     for variant in comparison.variants:
         row = {'variant': variant, 'seeds': str(len(held_out[variant]))}
-        answer = []
-        for name, margin in rule['at_least'].items():
-            found = comparison.difference(variant, best[name])
-            answer.append(meets(found, margin))
-            row[f'against {best[name]}'] = str(found)
-        answers[variant] = next(
-            (x for x in ('no', 'open') if x in answer), 'yes'
-        )
-        row['meets the rule'] = answers[variant]
+        answer = set()
+        for name, other in best.items():
+            found = comparison.difference(variant, other)
+            answer.add(meets(found, rule['at_least'][name]))
+            row[f'against {other}'] = '-' if variant == other else str(found)
+        is_control = any(variant in group for group in controls.values())
+        if not is_control:
+            worst = (x for x in (FAILS, OPEN, MEETS) if x in answer)
+            answers[variant] = next(worst, OPEN)
+        if decides:
+            row['margins'] = answers.get(variant, '-')
         rows.append(row)
-    table = str(Table(rows, 'test'))
-    return f'{table}\n\n{_recommend(comparison, rule, answers)}\n'
+    text = f'{Table(rows, "test")}\n'
+    if decides and absent:
+        names = ', '.join(absent)
+        text += f'\nno answer: {names} was not run in this stage.\n'
+    elif decides:
+        text += f'\n{_recommend(comparison, rule, answers)}\n'
+    return text
 
 
 def _recommend(comparison: Comparison, rule: Dict, answers: Dict) -> str:
     candidate, rival = rule['candidate'], rule['rival']
-    has = comparison.variants.__contains__
-    if has(candidate) and has(rival):
-        lead = comparison.difference(rival, candidate)
-        if meets(lead, 0) == 'yes':
-            return f'{rival} is ahead of {candidate} ({lead}): recommended.'
-    if answers.get(candidate) == 'yes':
-        for simple, margin in rule['simpler'].items():
-            if not has(simple):
-                continue
-            lead = comparison.difference(candidate, simple)
-            if lead.mean <= margin:
-                return (
-                    f'{candidate} meets the rule, but is no more than '
-                    f'{margin} ahead of {simple} ({lead}), which stays.'
-                )
-        return f'{candidate} meets the rule: recommended.'
-    others = [x for x, answer in answers.items() if answer == 'yes']
-    found = ', '.join(others) or 'nothing'
-    return f'{candidate} does not meet the rule; what does: {found}.'
+    others = [x for x, answer in answers.items() if answer == MEETS]
+    what_does = f'; what does: {", ".join(others) or "nothing"}.'
+    lead = comparison.difference(rival, candidate)
+    if lead.mean - lead.half > 0:
+        ahead = f'{rival} is ahead of {candidate} ({lead})'
+        if answers[rival] == MEETS:
+            return f'{ahead} and meets the margins: recommended.'
+        return f'{ahead}, but {_fault("it", answers[rival])}{what_does}'
+    if answers[candidate] != MEETS:
+        return f'{_fault(candidate, answers[candidate])}{what_does}'
+    for simple, margin in rule['simpler'].items():
+        lead = comparison.difference(candidate, simple)
+        if lead.mean <= margin:
+            return (
+                f'{candidate} meets the margins, but is no more than '
+                f'{margin} ahead of {simple} ({lead}), which stays.'
+            )
+    return f'{candidate} meets the margins: recommended.'
+
+
+def _fault(name: str, answer: str) -> str:
+    if answer == FAILS:
+        return f'{name} does not meet the margins'
+    return f'whether {name} meets the margins is undecided'

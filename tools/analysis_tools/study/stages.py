@@ -14,6 +14,7 @@ import yaml
 from .plan import ROOT, Study
 
 _OWN = {'stages', 'controls', 'rule'}
+_RULE = {'decides', 'candidate', 'at_least', 'simpler', 'rival'}
 _KEYS = {'config', 'seeds', 'options', 'variants', 'of', 'best'}
 
 
@@ -45,16 +46,52 @@ def stages(
     content = yaml.safe_load(Path(path).read_text())
     plans = content.get('stages')
     if plans is None:
+        if only:
+            raise ValueError(f'{path} has no stages, and no {only!r}')
         yield Study.load(path, options)
         return
     if only and only not in plans:
         raise ValueError(f'no stage {only!r}: choose of {list(plans)}')
+    _check(path, content)
     out = out or ROOT / 'docs' / 'studies' / Path(path).stem
-    for name, plan in plans.items():
-        if unknown := plan.keys() - _KEYS:
-            raise ValueError(f'{path}: {name}: unknown {sorted(unknown)}')
+    for name in plans:
         if only in (None, name):
             yield _plan(path, content, name, options, out)
+
+
+def _check(path: str, content: Dict) -> None:
+    """Raise a ValueError for unknown and missing names, with the choices."""
+    variants, earlier = list(content['variants']), []
+
+    def check(where, names, known):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f'{path}: {where}: unknown {unknown}, choose of {list(known)}'
+            )
+
+    for name, group in content.get('controls', {}).items():
+        check(f'controls: {name}', group, variants)
+    for name, plan in content['stages'].items():
+        check(name, plan, sorted(_KEYS))
+        check(name, plan.get('variants', ()), variants)
+        if 'of' in plan:
+            check(f'{name}: of', [plan['of']], earlier)
+            if 'best' not in plan or 'controls' not in content:
+                raise ValueError(
+                    f'{path}: {name}: a stage with `of` has `best`, how many '
+                    'others go on, and the file has `controls`'
+                )
+        earlier.append(name)
+    rule = content.get('rule')
+    if rule is None:
+        return
+    check('rule', rule, _RULE)
+    if missing := _RULE - rule.keys():
+        raise ValueError(f'{path}: rule: missing {sorted(missing)}')
+    check('rule: decides', [rule['decides']], earlier)
+    check('rule: at_least', rule['at_least'], content.get('controls', {}))
+    named = [rule['candidate'], rule['rival'], *rule['simpler']]
+    check('rule', named, variants)
 
 
 def _plan(path, content, name, options, out) -> Study:
