@@ -1,9 +1,16 @@
 """Gradients of the uses of a tied matrix, apart."""
 
+import json
+import sys
+
+import cv2
+import gradient_ratios as tool
+import numpy as np
 import pytest
 import torch
-from gradient_ratios import gradient_ratios, untied
+from gradient_ratios import gradient_ratios, mixed_batch, untied
 from mmpretrain.structures import DataSample
+from study.stages import stages
 from torch.testing import assert_close
 
 from halvit_mm.apis import load_config
@@ -69,3 +76,59 @@ def test_the_gradients_of_all_uses_make_up_the_matrix_s(name):
     qk, vo = torch.cat((q, k)).norm(), torch.cat((v, out)).norm()
     assert ratios[0] == pytest.approx((qk / vo).item(), rel=1e-5)
     assert len(ratios) == 4
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study in stages of images that are sorted by class, not run yet."""
+    for name in 'ab':
+        folder = tmp_path / 'data' / 'test' / name
+        folder.mkdir(parents=True)
+        for i in range(8):
+            image = np.full((32, 32, 3), 20 * i, np.uint8)
+            cv2.imwrite(str(folder / f'{i}.jpg'), image)
+    config = ROOT / 'configs' / 'studies' / 'vit_cifar10.py'
+    path = tmp_path / 'staged.yaml'
+    loader = dict(batch_size=8, num_workers=0, persistent_workers=False)
+    loader['dataset.data_root'] = str(tmp_path / 'data')
+    content = dict(
+        config=str(config),
+        metric='accuracy/top1',
+        variants={'untied': {}},
+        options={f'val_dataloader.{k}': v for k, v in loader.items()},
+        stages=dict(first={}),
+    )
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_batch_is_of_several_classes(study):
+    run = next(stages(str(study))).runs[0]
+    loader = run.cfg.val_dataloader
+    first, again = mixed_batch(loader), mixed_batch(loader)
+    labels = {x.gt_label.item() for x in first['data_samples']}
+    assert labels == {0, 1}
+    assert_close(first['inputs'], again['inputs'])
+    with pytest.raises(ValueError, match='all 1 images .* have the label'):
+        mixed_batch(dict(loader, batch_size=1))
+
+
+def test_checkpoints_are_those_of_the_stage(study, tmp_path, monkeypatch):
+    """Where compare.py has put them, or an error says where they are not."""
+    work, out = tmp_path / 'work', tmp_path / 'out'
+    arguments = ['--work-dir', str(work), '--out', str(out)]
+    argv = ['tool', str(study), '--variants', 'untied', *arguments]
+    monkeypatch.setattr(sys, 'argv', argv)
+    run = next(stages(str(study))).runs[0]
+    folder = work / 'first' / run.folder
+    with pytest.raises(SystemExit) as error:
+        tool.main()
+    assert f"no epoch_*.pth of 'untied, seed 0' in {folder}:" in str(
+        error.value
+    )
+    folder.mkdir(parents=True)
+    weights = build_model(run.cfg).state_dict()
+    torch.save(dict(state_dict=weights), folder / 'epoch_4.pth')
+    tool.main()
+    results = json.loads((out / 'first' / 'gradients.json').read_text())
+    assert list(results['untied']) == ['0', '4']

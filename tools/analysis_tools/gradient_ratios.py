@@ -5,8 +5,8 @@ r"""How large the gradients of query and key are beside those of value, output.
 
 HaLViT ties the query with the output and the key with the value. Where the
 gradients of one use are far smaller, an optimiser that normalises each matrix
-follows the other use. Measured on held-out images, of fresh weights and of
-every checkpoint that each variant's first run has kept.
+follows the other use. Measured on a mixed batch of held-out images, of fresh
+weights and of every checkpoint that each variant's first run has kept.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Dict, List
 import matplotlib.pyplot as plt
 import torch
 from mmengine.runner import Runner
-from study.main import study_parser
+from study.main import folders_of, study_parser
 from study.stages import stages
 from torch import nn
 
@@ -91,6 +91,31 @@ def gradient_ratios(model: nn.Module, data: dict) -> List[float]:
     return ratios
 
 
+def mixed_batch(loader: dict) -> dict:
+    """Read a batch of shuffled images, the same one at every call.
+
+    Args:
+        loader: Config of a data loader, which may sort by class.
+
+    Returns:
+        Its first batch.
+
+    Raises:
+        ValueError: If all of its images have one label: gradients would be
+            those of learning to say that one.
+    """
+    cfg = dict(loader, sampler=dict(type='DefaultSampler', shuffle=True))
+    data = next(iter(Runner.build_dataloader(cfg, seed=0)))
+    labels = torch.cat([x.gt_label for x in data['data_samples']]).tolist()
+    if len(set(labels)) == 1:
+        raise ValueError(
+            f'all {len(labels)} images of the batch have the label '
+            f'{labels[0]}: a larger val_dataloader.batch_size is needed, and '
+            'images of several classes'
+        )
+    return data
+
+
 def measure(run, work_dir: Path) -> Dict[str, List[float]]:
     """Measure a run at the start and at every checkpoint that is kept.
 
@@ -100,20 +125,32 @@ def measure(run, work_dir: Path) -> Dict[str, List[float]]:
 
     Returns:
         Number of the epoch, from ``'0'``, -> a ratio for each layer.
+
+    Raises:
+        FileNotFoundError: If it has left no checkpoint.
+        ValueError: As for :func:`mixed_batch`.
     """
-    loader = Runner.build_dataloader(run.cfg.val_dataloader)
-    data = next(iter(loader))
+    folder = work_dir / run.folder
+    paths = {_epoch(path): path for path in folder.glob('epoch_*.pth')}
+    if not paths:
+        raise FileNotFoundError(
+            f'there is no epoch_*.pth of {run.title!r} in {folder}: train it '
+            'by compare.py, and name the same --work-dir here'
+        )
+    data = mixed_batch(run.cfg.val_dataloader)
     torch.manual_seed(run.seed)
     model = build_model(run.cfg)
     model.init_weights()
     ratios = {'0': gradient_ratios(model, data)}
-    paths = (work_dir / run.folder).glob('epoch_*.pth')
-    epochs = {int(path.stem.rpartition('_')[2]): path for path in paths}
-    for epoch in sorted(epochs):
+    for epoch in sorted(paths):
         model = build_model(run.cfg)
-        model.load_state_dict(read_state_dict(str(epochs[epoch])))
+        model.load_state_dict(read_state_dict(str(paths[epoch])))
         ratios[str(epoch)] = gradient_ratios(model, data)
     return ratios
+
+
+def _epoch(path: Path) -> int:
+    return int(path.stem.rpartition('_')[2])
 
 
 def draw(results: Dict[str, Dict[str, List[float]]], path: Path) -> None:
@@ -147,9 +184,9 @@ def parse_args():
 @errors_in_short()
 def main():
     args = parse_args()
-    study = next(stages(args.study, only=args.stage))
-    out = Path(args.out or study.out)
-    work_dir = Path(args.work_dir or study.work_dir)
+    top = args.out and Path(args.out)
+    study = next(stages(args.study, only=args.stage, out=top))
+    out, work_dir = folders_of(study, args.out, args.work_dir)
     study.check_variants(args.variants)
     first = {run.variant: run for run in reversed(study.runs)}
     results = {name: measure(first[name], work_dir) for name in args.variants}

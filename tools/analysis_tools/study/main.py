@@ -3,9 +3,11 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Optional, Tuple
 
 from halvit_mm.apis.cli import add_config_options, errors_in_short
 
+from .plan import Study
 from .report import study_table, write_study
 from .rule import judge
 from .runner import run_study
@@ -33,6 +35,24 @@ def study_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def folders_of(
+    study: Study, out: Optional[str], work_dir: Optional[str]
+) -> Tuple[Path, Path]:
+    """Find the folders of one study or stage.
+
+    Args:
+        study: The study.
+        out, work_dir: As given on the command line, for all stages.
+
+    Returns:
+        That of its results, and that of its checkpoints and logs.
+    """
+    return (
+        Path(out) / study.stage if out else study.out,
+        Path(work_dir) / study.stage if work_dir else study.work_dir,
+    )
+
+
 def _parse_args(description: str) -> argparse.Namespace:
     parser = study_parser(description)
     parser.add_argument(
@@ -57,14 +77,9 @@ def main(description: str) -> None:
         description: What the tool does.
     """
     args = _parse_args(description)
-    folders = (
-        args.out and Path(args.out),
-        args.work_dir and Path(args.work_dir),
-    )
-    given = args.study, args.cfg_options, args.stage, folders[0]
-    for study in stages(*given):
-        out = folders[0] / study.stage if folders[0] else study.out
-        work = folders[1] / study.stage if folders[1] else study.work_dir
+    given = args.study, args.cfg_options, args.stage
+    for study in stages(*given, out=args.out and Path(args.out)):
+        out, work = folders_of(study, args.out, args.work_dir)
         results = run_study(
             study,
             work,
