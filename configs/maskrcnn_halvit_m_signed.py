@@ -1,9 +1,10 @@
-# Mask R-CNN on HaLViT+-M.
+# Mask R-CNN on HaLViT+-M, version 2.
 _base_ = './maskrcnn_halvit_m.py'
 
 model = dict(
     backbone=dict(
         gain='signed',
+        attn='like',
         init_cfg=dict(
             checkpoint='work_dirs/halvit_m_signed_in1k/epoch_300.pth',
             made_by=(

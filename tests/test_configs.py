@@ -120,17 +120,18 @@ def test_broken_images_are_skipped_in_training_only(name):
 
 
 BASES = dict(  # detector -> its base and the options of the backbone
-    halvit_t_signed=('halvit_t', ['gain']),
+    halvit_t_signed=('halvit_t', ['attn', 'gain']),
     vit_s=('halvit_t', ['type']),
     halvit_m=('halvit_t', ['arch']),
-    halvit_m_signed=('halvit_m', ['gain']),
+    halvit_m_signed=('halvit_m', ['attn', 'gain']),
     halvit_m_shared=('halvit_m', ['type']),
     halvit_m_window=(
         'halvit_m',
         [*(f'window_block_indexes.{i}' for i in range(8)), 'window_size'],
     ),
     vit_b=('halvit_m', ['type']),
-    vit_b_groupedmlp=('vit_b', ['group_size', 'type']),
+    vit_b_groupedmlp=('vit_b', ['group_size', 'shares', 'type']),
+    vit_b_grouped=('vit_b', ['group_size', 'share_vectors', 'type']),
     vit_b_shallowmlp=('vit_b', ['arch']),
 )
 
@@ -160,10 +161,19 @@ def test_detectors_differ_only_in_the_backbone(name):
         ('vit_s_in1k', 'halvit_t_in1k', ['type']),
         ('vit_b_in1k', 'halvit_m_in1k', ['type']),
         ('halvit_m_shared_in1k', 'halvit_m_in1k', ['type']),
-        ('halvit_t_signed_in1k', 'halvit_t_in1k', ['gain']),
-        ('halvit_m_signed_in1k', 'halvit_m_in1k', ['gain']),
+        ('halvit_t_signed_in1k', 'halvit_t_in1k', ['attn', 'gain']),
+        ('halvit_m_signed_in1k', 'halvit_m_in1k', ['attn', 'gain']),
         ('vit_pe_in1k', 'halvit_m_in1k', []),
-        ('vit_b_groupedmlp_in1k', 'vit_b_in1k', ['group_size', 'type']),
+        (
+            'vit_b_groupedmlp_in1k',
+            'vit_b_in1k',
+            ['group_size', 'shares', 'type'],
+        ),
+        (
+            'vit_b_grouped_in1k',
+            'vit_b_in1k',
+            ['group_size', 'share_vectors', 'type'],
+        ),
         ('vit_b_shallowmlp_in1k', 'vit_b_in1k', ['arch']),
         ('resnet50_pe1_in1k', 'resnet50_pe2_in1k', None),
         ('resnet50_pe2_in1k', 'resnet50_in1k', None),

@@ -39,7 +39,7 @@ _MODELS = Rule(
     ),
 )
 _EVERYTHING = ('',)
-_EVIDENCE = ('torch', 'mmengine', 'numpy', 'matplotlib', 'yaml')
+_EVIDENCE = ('torch', 'mmengine', 'numpy', 'matplotlib', 'scipy', 'yaml')
 
 # The longest matching name holds. A part without a row needs one.
 RULES = {
@@ -140,6 +140,7 @@ RULES = {
             ('compare', ('study',), ()),
             ('compare_compression', ('study',), ()),
             ('ffn_spectrum', ('study',), _EVIDENCE),
+            ('gradient_ratios', ('study',), _EVIDENCE),
             # from the folder of `apis`, without what that package imports
             ('proof', ('table', 'timing'), ('torch',)),
             ('gpu_proof', ('proof',), ()),

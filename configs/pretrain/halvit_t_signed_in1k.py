@@ -1,4 +1,6 @@
-# HaLViT+-T: HaLViT-T with fixed signs (our own step beyond the paper).
+# HaLViT+-T, version 2, our own step beyond the paper: HaLViT-T with fixed
+# signs of the hidden units, and attention that ties the query with the key and
+# the value with the output. Version 1 has the signs only: attn='paper'.
 _base_ = './halvit_t_in1k.py'
 
-model = dict(backbone=dict(gain='signed'))
+model = dict(backbone=dict(gain='signed', attn='like'))

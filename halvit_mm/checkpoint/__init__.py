@@ -6,7 +6,7 @@ from .files import atomic_write, load_content, read_header, save_weights
 from .header import host_meta
 from .key_maps import KEY_MAPS
 from .loading import load_weights
-from .model_types import header_model, header_pipeline
+from .model_types import check_model, header_model, header_pipeline
 from .origins import find_origin
 from .reading import read_state_dict, read_weights
 from .whole import check_whole, find_checkpoint, not_finite, read_meta
@@ -14,6 +14,7 @@ from .whole import check_whole, find_checkpoint, not_finite, read_meta
 __all__ = [
     'KEY_MAPS',
     'atomic_write',
+    'check_model',
     'check_whole',
     'describe_classes',
     'find_checkpoint',

@@ -12,7 +12,12 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
-from .model_types import check_model, check_pipeline
+from .model_types import (
+    ALLOWED_TYPES,
+    RENAMED_TYPES,
+    check_model,
+    check_pipeline,
+)
 
 Header = Dict[str, Any]
 
@@ -54,7 +59,8 @@ def parse_header(metadata: Dict, path: Path) -> Optional[Header]:
             f'version {known}'
         )
     if header is not None and header.get('model') is not None:
-        check_model(header['model'], path)
+        # Weights under an old name are read; who builds checks once more.
+        check_model(header['model'], path, ALLOWED_TYPES | set(RENAMED_TYPES))
     if header is not None and header.get('test_pipeline') is not None:
         check_pipeline(header['test_pipeline'], path)
     return header

@@ -14,9 +14,20 @@ class ImagesInMemory(CustomDataset):
 
     It is meant for images of a few kilobytes, where decoding would take longer
     than a training step. The pipeline starts with ``img``, (H, W, 3) in BGR,
-    and has no ``LoadImageFromFile``. The arguments are those of mmpretrain's
-    ``CustomDataset``.
+    and has no ``LoadImageFromFile``.
+
+    Args:
+        args, kwargs: As for mmpretrain's ``CustomDataset``.
+        hold_out: n for every n-th image of the sorted files to be held out
+            of training, 0 for none. Choices are made on these.
+        held_out: Whether the data set is what is held out, or the rest.
     """
+
+    def __init__(
+        self, *args, hold_out: int = 0, held_out: bool = False, **kwargs
+    ) -> None:
+        self.hold_out, self.held_out = hold_out, held_out
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> List[dict]:
         """Read the images, ``img``, and their classes, ``gt_label``.
@@ -25,6 +36,12 @@ class ImagesInMemory(CustomDataset):
             ValueError: If an image cannot be read.
         """
         samples = super().load_data_list()
+        if n := self.hold_out:
+            samples = [
+                sample
+                for i, sample in enumerate(samples)
+                if (i % n == 0) == self.held_out
+            ]
         for sample in samples:
             path = sample.pop('img_path')
             sample['img'] = cv2.imread(path)

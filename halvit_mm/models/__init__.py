@@ -2,7 +2,7 @@
 
 from .. import registry  # noqa: F401  first: it says which host is missing
 from .backbones import (
-    GroupedMLPViT,
+    GroupedViT,
     HaLViT,
     PlainViT,
     SharedHaLViT,
@@ -14,7 +14,7 @@ from .wrappers import CompressedBackbone
 
 __all__ = [
     'CompressedBackbone',
-    'GroupedMLPViT',
+    'GroupedViT',
     'HaLViT',
     'PlainViT',
     'SharedHaLViT',

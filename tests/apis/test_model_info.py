@@ -6,7 +6,12 @@ from functools import cache
 import pytest
 import torch
 
-from halvit_mm.apis import load_config, model_info, print_model_info
+from halvit_mm.apis import (
+    load_config,
+    model_info,
+    narrow_config,
+    print_model_info,
+)
 from halvit_mm.apis.model_info import build_model, count_parameters
 
 from ..commands import ROOT
@@ -84,6 +89,33 @@ def test_multiply_adds_grow_with_the_image():
 def test_parameters_of_mask_rcnn(name, options, stored):
     model = build_model(load(name, **options))
     assert count_parameters(model)[0] == stored
+
+
+@pytest.mark.parametrize(
+    ('name', 'tied', 'width'),
+    [
+        ('studies/vit_cifar10', 238_378, 68),
+        ('studies/vit_cifar10_long', 1_813_834, 136),
+        ('maskrcnn_vit_s', 31_890_128, None),
+    ],
+)
+def test_narrow_nets_store_as_much_as_tied_ones(name, tied, width):
+    """The widest that stores no more; one step wider stores more."""
+    cfg = load(name)
+    narrow = narrow_config(cfg, tied)
+    found = narrow.model.backbone.arch.embed_dims
+    assert found == width or width is None
+    stored = count_parameters(build_model(narrow))[0]
+    assert 0.95 * tied < stored <= tied
+    wider = narrow_config(cfg, tied + tied // 8)
+    assert wider.model.backbone.arch.embed_dims > found
+
+
+def test_what_cannot_be_narrowed():
+    with pytest.raises(ValueError, match='TiedResNet is no ViT'):
+        narrow_config(load('pretrain/resnet50_pe2_in1k'), 10**6)
+    with pytest.raises(ValueError, match='no width that is a multiple of 4'):
+        narrow_config(load('studies/vit_cifar10'), 100)
 
 
 def test_frozen_parameters_count():

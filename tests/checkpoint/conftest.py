@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from halvit_mm.checkpoint import conversion, loading, reading
-from halvit_mm.models.backbones import halvit, position_embeddings
+from halvit_mm.models.backbones import position_embeddings, variant
 
 
 @pytest.fixture
@@ -18,6 +18,6 @@ def said(monkeypatch):
 
     for module in (conversion, loading, reading):
         monkeypatch.setattr(module, 'say', log)
-    for module in (position_embeddings, halvit):
+    for module in (position_embeddings, variant):
         monkeypatch.setattr(module, 'print_log', log)
     return lines

@@ -233,7 +233,8 @@ def test_a_norm_behind_the_average_is_not_the_one_before_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'options', [dict(gain='signed'), dict(hidden_shift=1)]
+    'options',
+    [dict(gain='signed'), dict(hidden_shift=1), dict(attn='like')],
 )
 @pytest.mark.parametrize('reverse', [False, True])
 def test_another_tying_is_refused(options, reverse, tmp_path):

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
+from halvit_mm.apis.predict.detector import load_detector
 from halvit_mm.checkpoint import (
     header_model,
     header_pipeline,
@@ -21,9 +22,9 @@ from halvit_mm.checkpoint import (
     read_weights,
     save_weights,
 )
-from halvit_mm.models import HaLViT
+from halvit_mm.models import GroupedViT, HaLViT
 from halvit_mm.weights import load_from_safetensors
-from tests.helpers import build, randomise
+from tests.helpers import ARCH, build, randomise
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = ['pth', 'safetensors']
@@ -166,6 +167,23 @@ def test_a_model_in_a_header_names_known_types_only(model, message, tmp_path):
     torch.save(content, path)
     with pytest.raises(ValueError, match=message):
         read_state_dict(path)
+
+
+def test_weights_of_a_type_that_was_renamed_load(tmp_path):
+    """A model is built from the header by its new name only."""
+    options = dict(arch=dict(ARCH, num_layers=4), shares=['ffn'])
+    model = randomise(build(GroupedViT, **options))
+    path = tmp_path / 'old.safetensors'
+    header = save_weights(path, model.state_dict())
+    backbone = dict(type='halvit_mm.GroupedMLPViT')
+    header['model'] = dict(type='MaskRCNN', backbone=backbone)
+    tensors = load_file(path)
+    save_file(tensors, path, {'halvit_mm': json.dumps(header)})
+    other = build(GroupedViT, **options)
+    load_weights(other, str(path))
+    assert_close(dict(other.state_dict()), dict(model.state_dict()))
+    with pytest.raises(ValueError, match="GroupedViT with shares=.'ffn'"):
+        load_detector(str(path))
 
 
 def test_the_models_of_the_configs_are_known():

@@ -64,6 +64,22 @@ def test_images_in_memory(tmp_path):
         assert np.array_equal(sample['img'], images[name])
 
 
+def test_every_nth_image_is_held_out(tmp_path):
+    for name in ('cat', 'dog'):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            image = np.full((1, 1, 3), i, np.uint8)
+            cv2.imwrite(str(tmp_path / name / f'{i:02}.png'), image)
+    rest, held_out = (
+        ImagesInMemory(data_root=str(tmp_path), hold_out=10, held_out=value)
+        for value in (False, True)
+    )
+    found = [(x['gt_label'], int(x['img'][0, 0, 0])) for x in held_out]
+    assert found == [(0, 0), (0, 10), (1, 0), (1, 10)]
+    others = [(x['gt_label'], int(x['img'][0, 0, 0])) for x in rest]
+    assert len(others) == 36 and not set(others) & set(found)
+
+
 def test_an_image_that_cannot_be_read(tmp_path):
     (tmp_path / 'train' / 'cat').mkdir(parents=True)
     path = tmp_path / 'train' / 'cat' / '0.png'

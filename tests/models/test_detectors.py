@@ -39,6 +39,7 @@ BACKBONES = dict(
     halvit_m_window=VIT
     | {'backbone.window_size': 2, 'backbone.window_block_indexes': [0, 2]},
     vit_s=VIT,
+    vit_b_grouped=VIT,
     vit_b_groupedmlp=VIT,
     vit_b_shallowmlp=VIT | SHALLOW,
     resnet50_pe=RESNET,

@@ -22,6 +22,7 @@ def study(tmp_path):
         config='configs/studies/vit_cifar10.py',
         metric='accuracy/top1',
         also=['accuracy/top1'],
+        test=True,
         options={
             **TWO_CLASSES,
             'data_root': str(tmp_path / 'data'),
@@ -44,6 +45,7 @@ def test_study(study, tmp_path):
     scores = dict(final=50.0, best=51.0, difference=1.0, scores=[51.0, 50.0])
     scores['device'] = 'a GPU'
     scores['also'] = {'accuracy/top1': 50.0}
+    scores['test'] = 49.0
     known = dict(variant='untied', seed=0, key=runs[0].key, **sizes, **scores)
     (out / 'results.json').write_text(json.dumps([known]))
     folders = dict(out=out, work_dir=tmp_path / 'work')
@@ -55,6 +57,7 @@ def test_study(study, tmp_path):
     signed = results[1]
     assert len(signed['scores']) == 2
     assert signed['also'] == {'accuracy/top1': signed['final']}
+    assert signed['test'] == signed['final']  # of the same images here
     assert signed['best'] - signed['final'] == signed['difference'] >= 0
     assert signed['stored'] < signed['effective']
     assert_picture(out / 'scores.png')

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from halvit_mm.models.backbones import (
-    GroupedMLPViT,
+    GroupedViT,
     HaLViT,
     PlainViT,
     SharedHaLViT,
@@ -77,7 +77,7 @@ def test_the_jacobian_of_a_tied_ffn():
 @pytest.mark.parametrize(
     ('shared_cls', 'untied_cls', 'owner'),
     [
-        (GroupedMLPViT, PlainViT, lambda i: f'groups.{i // 2}'),
+        (GroupedViT, PlainViT, lambda i: f'groups.{i // 2}'),
         (SharedHaLViT, HaLViT, lambda i: 'shared'),
     ],
 )

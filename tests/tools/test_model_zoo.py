@@ -76,6 +76,7 @@ def test_counts(zoo):
     assert counts['resnet50_pe2'][0] == 13_466_176
     assert counts['resnet50'][0] == 23_508_032
     assert counts['vit_b_groupedmlp'][1] == 58_233_064
+    assert counts['vit_b_grouped'] == counts['halvit_m']
     assert counts['vit_b_shallowmlp'][1] == 58_237_672
     assert counts['vit_b'][1] == 86_567_656
     for size in 'tm':  # signs are constants
@@ -94,6 +95,7 @@ def test_counts_of_detectors(zoo):
         ('halvit_m', 'vit_b'),
         ('halvit_m_shared', 'vit_b'),
         ('vit_b_groupedmlp', 'vit_b'),
+        ('vit_b_grouped', 'vit_b'),
         ('vit_b_shallowmlp', 'vit_b'),
     ):
         less = stored[untied].stored - stored[tied].stored
@@ -116,6 +118,7 @@ def test_signs_and_sharing_cost_no_multiply_adds(zoo):
     assert macs['pretrain/halvit_m_shared_in1k'] == halvit
     assert macs['pretrain/vit_b_in1k'] == halvit
     assert macs['pretrain/vit_b_groupedmlp_in1k'] == halvit
+    assert macs['pretrain/vit_b_grouped_in1k'] == halvit
 
 
 def test_the_papers_count_what_their_column_says(zoo):
@@ -155,7 +158,7 @@ def test_the_index_is_openmmlab_s():
     """Its own reader finds all models, each with a collection and a task."""
     index = load(str(ROOT / 'model-index.yml'))
     index.build_models_with_collections()
-    assert len(index.models) == 30
+    assert len(index.models) == 32
     names = {collection.name for collection in index.collections}
     assert names == {model.in_collection for model in index.models}
     tasks = {}

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from halvit_mm.apis import model_info, print_model_info
+from halvit_mm.apis import model_info, narrow_config, print_model_info
 from halvit_mm.apis.cli import (
     add_config_options,
     add_shape_argument,
@@ -28,6 +28,12 @@ def parse_args():
     parser.add_argument(
         '--batch', type=int, default=1, help='images in a pass, default 1'
     )
+    parser.add_argument(
+        '--narrow-to',
+        type=int,
+        metavar='PARAMETERS',
+        help='say which options make the model as small by fewer channels',
+    )
     parser.add_argument('--json', type=Path, help='file for the latencies')
     add_config_options(parser)
     return parser.parse_args()
@@ -41,6 +47,9 @@ def main():
         cfg = read_config(path, args.cfg_options, read_data=False)
         size = tuple(args.shape) if args.shape else image_size(cfg)
         print_model_info(path, size, model_info(cfg, size))
+        if args.narrow_to:
+            arch = narrow_config(cfg, args.narrow_to).model.backbone.arch
+            print(f'no more than {args.narrow_to:,} parameters: arch={arch}')
         if args.latency:
             passes[path] = forward_pass(
                 cfg, size, build_model(cfg), args.batch

@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ...checkpoint import (
+    check_model,
     describe_classes,
     host_meta,
     load_content,
@@ -143,7 +144,7 @@ def _read_meta(weights: Path) -> Tuple[Optional[dict], dict]:
 
 def _config_of(header: dict, weights: Path) -> Config:
     """A config of the model in a header."""
-    model = dict(header['model'])
+    model = dict(check_model(header['model'], weights))
     if header['format'] == 'fips':
         model['backbone'] = dict(model['backbone'], checkpoint=str(weights))
     cfg = dict(model=model, default_scope='mmdet')

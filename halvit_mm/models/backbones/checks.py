@@ -27,6 +27,25 @@ def check_indices(name: str, indices, num_layers: int) -> Sequence[int]:
     return [index % num_layers for index in indices]
 
 
+def check_windows(
+    window_size: int, indexes, num_layers: int, num_extra_tokens: int
+) -> Sequence[int]:
+    """Count windowed layers from the first one; refuse what has no window."""
+    name = 'window_block_indexes'
+    indexes = check_indices(name, indexes, num_layers)
+    if indexes and window_size < 1:
+        raise ValueError(
+            f'{name}={indexes} need a window_size of at least 1, not '
+            f'{window_size}'
+        )
+    if indexes and num_extra_tokens:
+        raise ValueError(
+            'a cls token or a register belongs to no window: set '
+            'with_cls_token=False, num_registers=0'
+        )
+    return indexes
+
+
 def check_registers(
     state_dict: Dict[str, Tensor], prefix: str, own: Optional[Tensor]
 ) -> None:

@@ -15,9 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
 from ..layers import GELU_FORMS, EncoderLayer, checked_once
-from .checks import check_indices, check_multiple
+from .checks import check_indices, check_multiple, check_windows
 from .position_embeddings import PositionEmbeddings
 from .pretrained import PretrainedBackbone
+from .variant import VariantMark
 
 _ARCH_KEYS = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
 
@@ -27,7 +28,9 @@ def _arch(*sizes: int) -> Dict[str, int]:
 
 
 @MODELS.register_module()
-class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
+class PlainViT(
+    PretrainedBackbone, VariantMark, PositionEmbeddings, VisionTransformer
+):
     """Untied ViT on the skeleton that HaLViT shares.
 
     By default it computes what mmpretrain's ``VisionTransformer`` computes,
@@ -51,6 +54,7 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
             from 0 in the first.
         attn_drop_rate: Dropout of the attention weights.
         qkv_bias: Whether q, k and v have biases.
+        attention_scale: tau in the softmax of ``tau q k^T / sqrt(d)``.
         norm_cfg: The layers' norm.
         act: ``'gelu'`` (erf) or ``'gelu_tanh'``.
         with_cp: Recompute activations in the backward pass: less memory,
@@ -96,6 +100,7 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         drop_path_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         qkv_bias: bool = True,
+        attention_scale: float = 1.0,
         norm_cfg: Optional[dict] = None,
         act: str = 'gelu',
         with_cp: bool = False,
@@ -134,7 +139,9 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
         self.num_layers = n = settings['num_layers']
         self.out_indices = check_indices('out_indices', out_indices, n)
         self.with_cp = with_cp
-        windowed = self._check_windows(window_size, window_block_indexes)
+        windowed = check_windows(
+            window_size, window_block_indexes, n, self.num_extra_tokens
+        )
         sizes = {k: settings[k] for k in _ARCH_KEYS if k != 'num_layers'}
         step = drop_path_rate / max(1, n - 1)
         self._build_layers(
@@ -146,6 +153,7 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
                     attn_drop_rate=attn_drop_rate,
                     drop_path_rate=i * step,
                     qkv_bias=qkv_bias,
+                    attention_scale=attention_scale,
                     act=act,
                     window_size=window_size if i in windowed else 0,
                 )
@@ -153,6 +161,7 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
                 for i in range(n)
             ]
         )
+        self.mark_variant()
         self.frozen_stages = frozen_stages
         if frozen_stages > n:
             raise ValueError(
@@ -184,21 +193,6 @@ class PlainViT(PretrainedBackbone, PositionEmbeddings, VisionTransformer):
                 f'{list(_ARCH_KEYS)}'
             )
         return arch
-
-    def _check_windows(self, window_size, indexes) -> Sequence[int]:
-        name = 'window_block_indexes'
-        indexes = check_indices(name, indexes, self.num_layers)
-        if indexes and window_size < 1:
-            raise ValueError(
-                f'{name}={indexes} need a window_size of at '
-                f'least 1, not {window_size}'
-            )
-        if indexes and self.num_extra_tokens:
-            raise ValueError(
-                'a cls token or a register belongs to no window: set '
-                'with_cls_token=False, num_registers=0'
-            )
-        return indexes
 
     def get_layer_depth(
         self, param_name: str, prefix: str = ''

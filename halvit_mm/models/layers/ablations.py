@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import TiedSelfAttention
 from .mlp import SignedFFN, TiedFFN
+from .tied_attention import TiedSelfAttention
 
 
 class LearntGain(nn.Module):
@@ -74,7 +74,25 @@ class ShiftedFFN(TiedFFN):
 
 
 class ShiftedSignedFFN(ShiftedFFN, SignedFFN):
-    """HaLViT+- with a shift, see :class:`ShiftedFFN`."""
+    """Signs and a shift, see :class:`ShiftedFFN`.
+
+    Args:
+        args, kwargs: As for :class:`ShiftedFFN`.
+
+    Raises:
+        ValueError: As for :class:`SignedFFN`, and for a shift of half of the
+            hidden units, which makes the FFN's linear part antisymmetric.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        width = self.tied.out_features
+        if 2 * (self.hidden_shift % width) == width:
+            raise ValueError(
+                f'hidden_shift={self.hidden_shift} is half of the {width} '
+                'hidden units: with signs the linear part of the FFN would '
+                'be antisymmetric; choose another one, such as embed_dims'
+            )
 
 
 class GainedFFN(ShiftedFFN):

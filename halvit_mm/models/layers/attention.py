@@ -1,9 +1,10 @@
-"""Self-attention, untied and tied, over the whole grid or in windows.
+"""Self-attention over the whole grid or in windows; here untied.
 
 Shapes: B batch, T tokens, D width, h heads, d = D / h.
 """
 
-from typing import Dict, List, Optional, Tuple
+import math
+from typing import Tuple
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +12,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
-from .packed import PackedModule
-from .tied_linear import TiedLinear, tied_linear_in
-from .untouched import are_untouched
 from .window import window_padding_mask, window_partition, window_unpartition
 
 
-class _SelfAttentionBase(BaseModule):
+class SelfAttentionBase(BaseModule):
     """What tied and untied attention have in common: all but projections.
 
     Args:
@@ -29,10 +27,14 @@ class _SelfAttentionBase(BaseModule):
         upcast_attention: Whether scores and weighted sums are computed in
             float32 under autocast as well: steadier, and more memory; faster
             on CPUs, where PyTorch's 16-bit backward pass is slow.
+        attention_scale: tau in the softmax of ``tau q k^T / sqrt(d)``.
 
     Raises:
-        ValueError: If D is not divisible by h.
+        ValueError: If D is not divisible by h, or tau is not positive.
     """
+
+    #: What checkpoints say of the tying, see :class:`.VariantMark`.
+    tying = ''
 
     def __init__(
         self,
@@ -42,8 +44,13 @@ class _SelfAttentionBase(BaseModule):
         proj_drop_rate: float = 0.0,
         window_size: int = 0,
         upcast_attention: bool = False,
+        attention_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        if not attention_scale > 0:
+            raise ValueError(
+                f'attention_scale={attention_scale} is to be positive'
+            )
         if embed_dims % num_heads:
             raise ValueError(
                 f'embed_dims={embed_dims} is not divisible by '
@@ -53,6 +60,9 @@ class _SelfAttentionBase(BaseModule):
         self.attn_drop_rate = attn_drop_rate
         self.window_size = window_size
         self.upcast_attention = upcast_attention
+        self.scale = attention_scale / math.sqrt(embed_dims // num_heads)
+        scaled = '' if attention_scale == 1 else f'+tau{attention_scale:g}'
+        self.variant = self.tying + scaled
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def attend(
@@ -82,7 +92,7 @@ class _SelfAttentionBase(BaseModule):
         dropout = self.attn_drop_rate if self.training else 0.0
         if not self.upcast_attention:
             return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout
+                q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scale
             )
         dtype = torch.promote_types(q.dtype, torch.float32)
         with ops.without_autocast(q):
@@ -90,6 +100,7 @@ class _SelfAttentionBase(BaseModule):
                 *(t.to(dtype) for t in (q, k, v)),
                 attn_mask=mask,
                 dropout_p=dropout,
+                scale=self.scale,
             )
         return o.to(q.dtype)
 
@@ -107,7 +118,7 @@ class _SelfAttentionBase(BaseModule):
         return window_unpartition(o, hw, self.window_size)
 
 
-class SelfAttention(_SelfAttentionBase):
+class SelfAttention(SelfAttentionBase):
     """Untied attention with the parameter names of mmpretrain's ViT.
 
     Args:
@@ -136,76 +147,3 @@ class SelfAttention(_SelfAttentionBase):
         """
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return self.proj_drop(self.proj(self.attend(q, k, v, hw)))
-
-
-class TiedSelfAttention(PackedModule, _SelfAttentionBase):
-    """HaLViT's attention: two square matrices instead of four (Sec. 3.1).
-
-    ``q`` holds ``Wq`` with the biases of the query and of the output, ``kv``
-    holds ``Wkv`` with the biases of key and value.
-
-    Args:
-        embed_dims: D.
-        num_heads: h, a divisor of D.
-        qkv_bias: Whether q, k and v have biases.
-        kwargs: As for the base class.
-    """
-
-    def __init__(
-        self, embed_dims: int, num_heads: int, qkv_bias: bool = True, **kwargs
-    ) -> None:
-        super().__init__(embed_dims, num_heads, **kwargs)
-        self.q = TiedLinear(embed_dims, embed_dims, bias=qkv_bias)
-        self.kv = TiedLinear(
-            embed_dims, embed_dims, bias=qkv_bias, transposed_bias=qkv_bias
-        )
-
-    def bypassed(self) -> List[Tuple[nn.Module, type]]:
-        """Return the two layers whose weights are packed."""
-        return [(self.q, TiedLinear), (self.kv, TiedLinear)]
-
-    def pack(self, dtype: torch.dtype) -> Dict[str, Optional[Tensor]]:
-        """Cast ``[Wq; Wkv; Wkv^T]``, their biases and the output's."""
-        biases = (self.q.bias, self.kv.bias, self.kv.transposed.bias)
-        has_bias = biases[0] is not None
-        return dict(
-            qkv_weight=ops.pack_qkv(self.q.weight, self.kv.weight, dtype),
-            qkv_bias=torch.cat(biases).to(dtype) if has_bias else None,
-            out_bias=self.q.transposed.bias.to(dtype),
-        )
-
-    def forward(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
-        """Apply attention.
-
-        Args:
-            x: (B, T, D).
-            hw: The grid's height and width in tokens.
-
-        Returns:
-            (B, T, D).
-        """
-        q, kv = self.q, self.kv
-        if packed := self.packed and self.packed_weights:
-            y = self._attend_packed(x, hw, **packed)
-        elif are_untouched((q, TiedLinear), (kv, TiedLinear)):
-            wq = q.weight  # read once: it may be parametrized
-            *qkv, cast = ops.tied_qkv(
-                x, wq, kv.weight, q.bias, kv.bias, kv.transposed.bias
-            )
-            o = self.attend(*qkv, hw)
-            y = ops.tied_out(o, wq, q.transposed.bias, packed=cast)
-        else:
-            v = tied_linear_in(kv).forward_transposed
-            o = self.attend(q(x), kv(x), v(x), hw)
-            y = tied_linear_in(q).forward_transposed(o)
-        return self.proj_drop(y)
-
-    def _attend_packed(self, x, hw, qkv_weight, qkv_bias, out_bias) -> Tensor:
-        dtype = self.rounded_to
-        qkv = ops.packed_qkv(x, qkv_weight, qkv_bias, dtype)
-        o = self.attend(*qkv, hw)
-        wq = qkv_weight[: self.q.out_features]
-        with ops.without_autocast(o):
-            # autocast may have cast inside the attention
-            o = o.to(dtype).to(wq.dtype)
-            return ops.tied_out(o, wq, out_bias).to(dtype)

@@ -10,10 +10,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import ops
-from .attention import SelfAttention, TiedSelfAttention
+from .attention import SelfAttention
 from .mlp import TiedFFN, init_ffn, untied_ffn
 from .packed import checked_once
 from .sharing import owns
+from .tied_attention import TiedSelfAttention
 from .untouched import are_untouched
 
 
@@ -39,6 +40,7 @@ class EncoderLayer(BaseModule):
         ffn_init_scale: Factor of the FFN's matrices at the start.
         upcast_attention: Whether attention itself, without its projections,
             is computed in float32 under autocast as well.
+        attention_scale: Factor of the scores, see :class:`SelfAttention`.
         attn_cls: Builds the attention, from the arguments of
             :class:`SelfAttention`.
         ffn_cls: Builds the FFN, from the arguments of :func:`.untied_ffn`.
@@ -59,6 +61,7 @@ class EncoderLayer(BaseModule):
         window_size: int = 0,
         ffn_init_scale: float = 1.0,
         upcast_attention: bool = False,
+        attention_scale: float = 1.0,
         attn_cls: Callable[..., nn.Module] = SelfAttention,
         ffn_cls: Callable[..., nn.Module] = untied_ffn,
     ) -> None:
@@ -73,6 +76,7 @@ class EncoderLayer(BaseModule):
             proj_drop_rate=drop_rate,
             window_size=window_size,
             upcast_attention=upcast_attention,
+            attention_scale=attention_scale,
         )
         self.ln2 = build_norm_layer(norm_cfg, embed_dims)[1]
         self.ffn = ffn_cls(

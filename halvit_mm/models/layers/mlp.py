@@ -73,7 +73,7 @@ class TiedFFN(PackedModule, BaseModule):
         drop_rate: Dropout of the hidden units and of the output.
     """
 
-    #: What checkpoints say of the tying, see :class:`.HaLViT`.
+    #: What checkpoints say of the tying, see :class:`.VariantMark`.
     variant = 'none'
     #: Whether the operator negates the second half of the hidden units.
     signed = False
@@ -143,7 +143,7 @@ class TiedFFN(PackedModule, BaseModule):
         """Apply the network by calling its modules, (B, T, D) to (B, T, D)."""
         hidden = F.gelu(self.tied(x), approximate=self.approximate)
         hidden = self.drop(self.between(hidden))
-        return self.drop(tied_linear_in(self.tied).forward_transposed(hidden))
+        return self.drop(tied_linear_in(self.tied).forward_second(hidden))
 
     def between(self, hidden: Tensor) -> Tensor:
         """Change the hidden units between both uses of the matrix.
@@ -158,9 +158,10 @@ class TiedFFN(PackedModule, BaseModule):
 
 
 class SignedFFN(TiedFFN):
-    """HaLViT+-: the second half of the hidden units counts negative.
+    """The FFN of HaLViT+-: the second half of the units counts negative.
 
-    Our own step beyond the paper: the linear part of its FFN is positive
+    Our own step beyond the paper (version 1 with the paper's attention,
+    version 2 with like-tied): the linear part of its FFN is positive
     semi-definite, that of this one is not
     (:func:`halvit_mm.ops.reference.tied_ffn`).
 

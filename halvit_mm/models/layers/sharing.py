@@ -112,7 +112,8 @@ def _borrowing_class(base: type, paths: Tuple[str, ...]) -> type:
     members = {_name(path): _Borrowed(path) for path in paths}
     cls = type(
         base.__name__,
-        (_Borrower, base),
+        # Initialisers of the hosts look at immediate bases only.
+        (_Borrower, base, *base.__bases__),
         dict(
             members,
             __doc__=base.__doc__,

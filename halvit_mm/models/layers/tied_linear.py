@@ -1,4 +1,4 @@
-"""One matrix, used as ``W`` and as its transpose."""
+"""One matrix that is used twice: as ``W`` and its transpose, or as ``W``."""
 
 import logging
 from functools import cache
@@ -18,7 +18,7 @@ def _warn_of_quantisation() -> None:
 
 
 class SecondMap(nn.Module):
-    """The transpose of a tied layer, with a bias of its own, or None.
+    """The second map of a tied layer, with a bias of its own, or None.
 
     It is a module so that hooks and pruning find it, and its parameter is
     called ``bias``: that is how optimisers tell what is not decayed. The bias
@@ -27,16 +27,22 @@ class SecondMap(nn.Module):
     Args:
         features: Width of the result.
         has_bias: Whether the bias exists.
+        transposes: Whether the map is by the transpose of the weight that
+            ``forward`` is given, or by the weight itself.
     """
 
-    def __init__(self, features: int, has_bias: bool) -> None:
+    def __init__(
+        self, features: int, has_bias: bool, transposes: bool = True
+    ) -> None:
         super().__init__()
+        self.transposes = transposes
         bias = nn.Parameter(torch.zeros(features)) if has_bias else None
         self.register_parameter('bias', bias)
 
     def forward(self, y: Tensor, weight: Tensor) -> Tensor:
-        """Apply the transpose of ``weight``, see :class:`TiedLinear`."""
-        return F.linear(y, weight.t(), self.bias)
+        """Apply ``weight`` or its transpose, see :class:`TiedLinear`."""
+        weight = weight.t() if self.transposes else weight
+        return F.linear(y, weight, self.bias)
 
 
 class TiedLinear(nn.Linear):
@@ -90,8 +96,8 @@ class TiedLinear(nn.Linear):
         # Not inherited: a plain Linear in this place is to be told apart.
         return F.linear(x, self.weight, self.bias)
 
-    def forward_transposed(self, y: Tensor) -> Tensor:
-        """Apply the transpose.
+    def forward_second(self, y: Tensor) -> Tensor:
+        """Apply the second map, here the transpose.
 
         Args:
             y: (..., out_features).
@@ -115,6 +121,31 @@ class TiedLinear(nn.Linear):
         pass  # PyTorch tidies up what it has set
 
 
+# Linear once more: initialisers of the hosts look at immediate bases only.
+class RepeatedLinear(TiedLinear, nn.Linear):
+    r"""A linear map that is applied twice, each time with its own bias.
+
+    .. math:: y = W x + b, \qquad y' = W x' + b'
+
+    ``forward_second`` is the second map; its hooks and adapters go to
+    ``again``.
+
+    Args:
+        features: Width of ``x`` and of ``y``.
+        bias: Whether ``b`` exists; ``b'`` always does.
+    """
+
+    def __init__(self, features: int, bias: bool = True) -> None:
+        super().__init__(features, features, bias=bias)
+        del self._modules['transposed']
+        self.again = SecondMap(features, True, transposes=False)
+
+    @property
+    def transposed(self) -> SecondMap:
+        """The second map, where that of a :class:`TiedLinear` is."""
+        return self.again
+
+
 def tied_linear_in(module: nn.Module) -> TiedLinear:
     """Find the tied layer, also inside an adapter that has replaced it.
 
@@ -133,6 +164,6 @@ def tied_linear_in(module: nn.Module) -> TiedLinear:
             return part
     raise ValueError(
         f'{type(module).__name__} has replaced a TiedLinear and holds none: '
-        'the matrix is needed a second time, as its transpose. Leave tied '
-        'layers out, or wrap them as an adapter does'
+        'its matrix is used a second time. Leave tied layers out, or wrap '
+        'them as an adapter does'
     )

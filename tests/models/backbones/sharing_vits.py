@@ -2,7 +2,7 @@
 
 import torch
 
-from halvit_mm.models import GroupedMLPViT, SharedHaLViT
+from halvit_mm.models import GroupedViT, SharedHaLViT
 from tests.helpers import ARCH, build, randomise
 
 IMAGE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -12,14 +12,26 @@ KINDS = {
     'shared-matrices': (SharedHaLViT, dict(share_vectors=False)),
     'shared-signed': (SharedHaLViT, dict(gain='signed')),
     'shared-learnt': (SharedHaLViT, dict(gain='learnt_signed')),
-    'grouped': (GroupedMLPViT, {}),
-    'grouped-4': (GroupedMLPViT, dict(group_size=4)),
+    'grouped': (GroupedViT, dict(shares=['ffn'])),
+    'grouped-4': (GroupedViT, dict(group_size=4, shares=['ffn'])),
+    'grouped-layers': (GroupedViT, {}),
+    'grouped-matrices': (GroupedViT, dict(share_vectors=False)),
+    'grouped-signed': (
+        GroupedViT,
+        dict(attn='like', gain='signed', share_vectors=False),
+    ),
+    'grouped-like-layers': (GroupedViT, dict(attn='like', gain='signed')),
+    'like-pairs': (
+        GroupedViT,
+        dict(attn='like', shares=['ffn'], share_vectors=False),
+    ),
 }
 
 
 def ready(kind, **kwargs):
     cls, options = KINDS[kind]
-    return randomise(build(cls, arch=ARCH4, **options, **kwargs)).eval()
+    options = {**options, **kwargs}
+    return randomise(build(cls, arch=ARCH4, **options)).eval()
 
 
 def owner_of(model):

@@ -6,7 +6,7 @@ from torch.export import Dim
 from torch.testing import assert_close
 
 from halvit_mm.models import (
-    GroupedMLPViT,
+    GroupedViT,
     HaLViT,
     PlainViT,
     SharedHaLViT,
@@ -22,7 +22,7 @@ MODELS = {
     'halvit-windows': (HaLViT, dict(gain='signed', **WINDOWS)),
     'shared': (SharedHaLViT, {}),
     'shared-matrices': (SharedHaLViT, dict(share_vectors=False)),
-    'grouped': (GroupedMLPViT, dict(arch=ARCH4)),
+    'grouped': (GroupedViT, dict(arch=ARCH4, shares=['ffn'])),
 }
 SHAPES = [(1, 3, 32, 32), (3, 3, 48, 40), (4, 3, 40, 96)]
 

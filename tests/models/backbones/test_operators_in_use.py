@@ -11,6 +11,8 @@ from tests.helpers import DETECTION, build, gradients, loss_of, randomise
 
 HALF = (torch.bfloat16, torch.float16)
 IMAGE = torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+#: Its gradient is nothing but rounding, see below.
+KEY_BIAS = ('kv.bias', 'qk.transposed.bias')
 OPTIONS = {
     'default': {},
     'detection': dict(**DETECTION, window_size=3, window_block_indexes=[0, 2]),
@@ -18,6 +20,13 @@ OPTIONS = {
     'checkpointing': dict(with_cp=True, drop_path_rate=0.5),
     'frozen': dict(frozen_stages=2),
     'tanh': dict(act='gelu_tanh', qkv_bias=False),
+    'like': dict(attn='like', gain='signed'),
+    'like-detection': dict(
+        attn='like', **DETECTION, window_size=3, window_block_indexes=[0, 2]
+    ),
+    'like-shift': dict(attn='like', gain='signed', hidden_shift=16),
+    'like-untied-ffn': dict(attn='like', gain='untied', qkv_bias=False),
+    'shift': dict(hidden_shift=32, drop_path_rate=0.5),
 }
 
 
@@ -58,7 +67,7 @@ def test_16_bits(options, dtype):
     assert errors[0] <= 2 * errors[1]
     # A softmax does not see what all keys have in common: the gradient of
     # their bias is nothing but rounding.
-    names = [n for n in exact_grads if not n.endswith('kv.bias')]
+    names = [n for n in exact_grads if not n.endswith(KEY_BIAS)]
     ours, theirs = (
         sum(relative(grads[n], exact_grads[n]) for n in names)
         for _, grads in results
@@ -99,9 +108,10 @@ def relative(actual, expected):
     return (actual - expected).norm() / expected.norm()
 
 
+@pytest.mark.parametrize('attn', ['paper', 'like'])
 @pytest.mark.parametrize('in_compile', [True, False])
-def test_compile(in_compile):
-    model = ready(with_cls_token=False, out_type='featmap')
+def test_compile(in_compile, attn):
+    model = ready(with_cls_token=False, out_type='featmap', attn=attn)
     expected, expected_grads = run(model, 'auto')
     model.zero_grad(set_to_none=True)
     torch._dynamo.reset()
@@ -165,7 +175,7 @@ def test_loss_scaling():
     scaler.scale(loss_of(out.float() for out in outs)).backward()
     scaler.unscale_(optimizer)
     for name, grad in gradients(model).items():
-        if not name.endswith('kv.bias'):
+        if not name.endswith(KEY_BIAS):
             assert relative(grad, expected[name]) < 0.05, name
 
 

@@ -12,7 +12,7 @@ import torch
 
 from halvit_mm.models import HaLViT, PlainViT
 from halvit_mm.models.backbones import (
-    GroupedMLPViT,
+    GroupedViT,
     SharedHaLViT,
     TiedResNet,
 )
@@ -33,8 +33,11 @@ CASES = {
     'shared': (SharedHaLViT, dict(arch=ARCH4)),
     'shared-matrices': (SharedHaLViT, dict(arch=ARCH4, share_vectors=False)),
     'shared-learnt': (SharedHaLViT, dict(arch=ARCH4, gain='learnt_signed')),
-    'grouped': (GroupedMLPViT, dict(arch=ARCH4)),
-    'grouped-4': (GroupedMLPViT, dict(arch=ARCH4, group_size=4)),
+    'grouped': (GroupedViT, dict(arch=ARCH4, shares=['ffn'])),
+    'grouped-4': (
+        GroupedViT,
+        dict(arch=ARCH4, group_size=4, shares=['ffn']),
+    ),
     'resnet': (TiedResNet, dict(tied_stages=(0, 1, 2, 3))),
 }
 

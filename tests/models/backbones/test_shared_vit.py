@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from halvit_mm.apis.model_info import count_parameters
-from halvit_mm.models import GroupedMLPViT, HaLViT, PlainViT, SharedHaLViT
+from halvit_mm.models import GroupedViT, HaLViT, PlainViT, SharedHaLViT
 from tests.helpers import (
     DETECTION,
     assert_one_owner,
@@ -33,6 +33,14 @@ def twin_name(kind, name):
     return [name, f'groups.{group}.{rest}']
 
 
+def untied_twin(options):
+    """The class of a twin of a GroupedViT, and its options."""
+    tying = {k: v for k, v in options.items() if k in ('attn', 'gain')}
+    if not tying:
+        return PlainViT, {}
+    return HaLViT, {'gain': 'untied', **tying}
+
+
 def unshared(kind, model, **kwargs):
     """A twin with a copy of every shared weight in each layer."""
     cls, options = KINDS[kind]
@@ -40,7 +48,8 @@ def unshared(kind, model, **kwargs):
         gain = options.get('gain', 'none')
         twin = build(HaLViT, arch=ARCH4, gain=gain, **kwargs)
     else:
-        twin = build(PlainViT, arch=ARCH4, **kwargs)
+        twin_cls, tying = untied_twin(options)
+        twin = build(twin_cls, arch=ARCH4, **tying, **kwargs)
     values = model.state_dict()
     state = {}
     for name in twin.state_dict():
@@ -59,7 +68,39 @@ def unshared(kind, model, **kwargs):
         # 12 (D^2 + 13 D) own, 5 D^2 shared
         (SharedHaLViT, dict(arch='medium', share_vectors=False), 10_891_008),
         # ViT-B's 86,567,656 less 6 FFNs of 8 D^2 + 5 D, without the head
-        (GroupedMLPViT, dict(arch='deit-base'), 58_233_064 - 769_000),
+        (
+            GroupedViT,
+            dict(arch='deit-base', shares=['ffn']),
+            58_233_064 - 769_000,
+        ),
+        # 6 * 12 D^2 and 12 * 13 D: as many as HaLViT-M
+        (
+            GroupedViT,
+            dict(arch='deit-base', share_vectors=False),
+            43_331_328,
+        ),
+        # 12 * 2 D^2 and 6 * 8 D^2: the same
+        (
+            GroupedViT,
+            dict(
+                arch='deit-base',
+                attn='like',
+                shares=['ffn'],
+                share_vectors=False,
+            ),
+            43_331_328,
+        ),
+        # 6 * 6 D^2: 21,233,664 less
+        (
+            GroupedViT,
+            dict(
+                arch='deit-base',
+                attn='like',
+                gain='signed',
+                share_vectors=False,
+            ),
+            22_097_664,
+        ),
         # ShallowMLP: less 12 * (4 D^2 + 2 D)
         (
             PlainViT,
@@ -190,3 +231,19 @@ def test_depth_of_what_is_shared_is_that_of_its_last_user():
 def test_groups_divide_the_layers():
     with pytest.raises(ValueError, match='group_size=3 does not divide 4'):
         ready('grouped', group_size=3)
+
+
+@pytest.mark.parametrize('shares', [(), ('ln1',), ('ffn', 'q')])
+def test_groups_share_attention_and_ffn_only(shares):
+    with pytest.raises(ValueError, match="choose of .'attn', 'ffn'."):
+        ready('grouped', shares=shares)
+
+
+def test_layers_that_share_attention_share_its_windows():
+    windows = dict(**DETECTION, window_size=2, window_block_indexes=[1, 2, 3])
+    with pytest.raises(ValueError, match='layer 1 shares attention with laye'):
+        ready('grouped-layers', **windows)
+    for kind in ('grouped-matrices', 'grouped'):
+        model = ready(kind, **windows)
+        sizes = [layer.attn.window_size for layer in model.layers]
+        assert sizes == [0, 2, 2, 2]

@@ -40,7 +40,14 @@ from tests.helpers import (
 
 from .sharing_vits import ARCH4, IMAGE, owner_of, ready
 
-KINDS = ['shared', 'shared-matrices', 'shared-learnt', 'grouped']
+KINDS = [
+    'shared',
+    'shared-matrices',
+    'shared-learnt',
+    'grouped',
+    'grouped-layers',
+    'grouped-signed',
+]
 
 
 def shared_matrix(model):
@@ -144,8 +151,8 @@ def test_what_replaces_a_child_of_the_owner_reaches_every_layer(kind, how):
         ('shared', 'layers.1.attn.kv', AttributeError, "borrows 'kv' from"),
         ('grouped', 'layers.3.ffn', AttributeError, "borrows 'ffn' from"),
         ('shared', 'shared', ValueError, "'shared' of SharedHaLViT owns"),
-        ('grouped', 'groups', ValueError, "'groups' of GroupedMLPViT owns"),
-        ('grouped', 'groups.1', ValueError, "'1' of _Groups owns"),
+        ('grouped', 'groups', ValueError, "'groups' of GroupedViT owns"),
+        ('grouped', 'groups.1', ValueError, "'1' of Groups owns"),
     ],
 )
 def test_what_would_not_reach_the_layers_is_refused(
@@ -233,16 +240,18 @@ def test_packed_once(kind):
     model = ready(kind)
     with torch.no_grad():
         expected = model(IMAGE)[0]
-    if kind == 'grouped':
+    if kind in ('grouped', 'grouped-layers'):
         with pytest.raises(ValueError, match='holds no tied layers'):
             pack_weights(model)
         return
     # four attentions, and one FFN where all of it is shared
-    num_ffns = 4 if kind == 'shared-matrices' else 1
+    is_whole = kind in ('shared', 'shared-learnt')
+    num_ffns = 1 if is_whole else 4
     assert pack_weights(model, torch.float32) == 4 + num_ffns
     with torch.no_grad():
         assert_close(model(IMAGE)[0], expected)
-        model.shared.attn.kv.weight.mul_(1.5)  # borrowed: stale everywhere
+        attn = owner_of(model).attn  # borrowed: stale everywhere
+        getattr(attn, 'qk', getattr(attn, 'kv', None)).weight.mul_(1.5)
         changed = model(IMAGE)[0]
         assert not torch.allclose(changed, expected, atol=1e-3)
         assert_close(copy.deepcopy(model)(IMAGE)[0], changed)

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
 
-from halvit_mm.models import HaLViT, SharedHaLViT
+from halvit_mm.models import HaLViT, PlainViT, SharedHaLViT
 from tests.helpers import build
 
 VARIANTS = {
@@ -16,12 +16,17 @@ VARIANTS = {
     'none+shift1': dict(hidden_shift=1),
     'signed+shift1': dict(gain='signed', hidden_shift=1),
     'learnt': dict(gain='learnt'),
+    'none+like': dict(attn='like'),
+    'signed+like': dict(gain='signed', attn='like'),
 }
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_the_mark_is_a_small_buffer(variant):
-    for cls in (HaLViT, SharedHaLViT):
+    classes = [HaLViT, SharedHaLViT]
+    if 'attn' in VARIANTS[variant]:
+        classes.remove(SharedHaLViT)  # has the paper's only
+    for cls in classes:
         buffer = build(cls, **VARIANTS[variant]).state_dict()['variant']
         assert bytes(buffer.tolist()).decode().strip() == variant
         assert buffer.numel() == 32
@@ -50,6 +55,9 @@ def test_another_variant_is_refused(here, there, strict, tmp_path):
         with pytest.raises(ValueError) as error:
             load()
         assert message in str(error.value)
+        versions = (there, here) == ('signed', 'signed+like')
+        hint = "attn='paper' (HaLViT±, version 1)"
+        assert (hint in str(error.value)) == versions
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
@@ -85,3 +93,13 @@ def test_a_model_without_memory_is_filled(assign, marked):
         model.to_empty(device='cpu')
     model.load_state_dict(state, assign=assign)
     assert torch.equal(model.variant, source.variant)
+
+
+def test_a_factor_of_the_scores_is_marked_in_untied_vits_too():
+    plain, scaled = build(PlainViT), build(PlainViT, attention_scale=3)
+    assert 'variant' not in plain.state_dict()
+    text = bytes(scaled.variant.tolist()).decode().strip()
+    assert text == 'untied+tau3'
+    with pytest.raises(ValueError, match="'untied\\+tau3', this one is 'unt"):
+        plain.load_state_dict(scaled.state_dict())
+    scaled.load_state_dict(plain.state_dict())  # foreign weights have no mark

@@ -2,7 +2,10 @@
 
 import torch
 
-from halvit_mm.models.layers import TiedSelfAttention
+from halvit_mm.models.layers import (
+    LikeTiedSelfAttention,
+    TiedSelfAttention,
+)
 
 
 def matrices_of(attn):
@@ -15,6 +18,14 @@ def matrices_of(attn):
             attn.kv.transposed_bias,
             attn.q.transposed_bias,
         )
+    if isinstance(attn, LikeTiedSelfAttention):
+        a, b = attn.qk.weight, attn.vo.weight
+        return (a, a.T, b, b), (
+            attn.qk.bias,
+            attn.qk.transposed_bias,
+            attn.vo.bias,
+            attn.vo.again.bias,
+        )
     weights = (*attn.qkv.weight.chunk(3), attn.proj.weight)
     has_bias = attn.qkv.bias is not None
     qkv_biases = attn.qkv.bias.chunk(3) if has_bias else (None,) * 3
@@ -26,7 +37,7 @@ def project(x, weight, bias):
     return y if bias is None else y + bias
 
 
-def attention(attn, x):
+def attention(attn, x, tau=1):
     """Global attention, head by head. Args: x: (B, T, D)."""
     weights, biases = matrices_of(attn)
     q, k, v = (
@@ -36,13 +47,13 @@ def attention(attn, x):
     heads = []
     for i in range(attn.num_heads):
         scores = torch.einsum('bqd,bkd->bqk', q[i], k[i])
-        share = torch.exp(scores / q[i].shape[-1] ** 0.5)
+        share = torch.exp(tau * scores / q[i].shape[-1] ** 0.5)
         share = share / share.sum(dim=-1, keepdim=True)
         heads.append(torch.einsum('bqk,bkd->bqd', share, v[i]))
     return project(torch.cat(heads, dim=-1), weights[3], biases[3])
 
 
-def windowed_attention(attn, x, hw, window_size):
+def windowed_attention(attn, x, hw, window_size, tau=1):
     """Each window by itself, those at the border cut short: no padding."""
     H, W = hw
     grid = x.reshape(len(x), H, W, -1)
@@ -52,6 +63,6 @@ def windowed_attention(attn, x, hw, window_size):
             rows = slice(top, top + window_size)
             columns = slice(left, left + window_size)
             window = grid[:, rows, columns]
-            tokens = attention(attn, window.flatten(1, 2))
+            tokens = attention(attn, window.flatten(1, 2), tau)
             out[:, rows, columns] = tokens.reshape(window.shape)
     return out.reshape(x.shape)

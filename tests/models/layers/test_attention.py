@@ -7,12 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from halvit_mm.models.layers import SelfAttention, TiedSelfAttention
+from halvit_mm.models.layers import (
+    LikeTiedSelfAttention,
+    SelfAttention,
+    TiedSelfAttention,
+)
 from tests.helpers import assert_one_owner, num_params, randomise
 
 from .references import attention, windowed_attention
 
-CLASSES = [SelfAttention, TiedSelfAttention]
+CLASSES = [SelfAttention, TiedSelfAttention, LikeTiedSelfAttention]
 D, HEADS = 24, 3
 
 
@@ -118,12 +122,28 @@ def test_upcast_attention(cls, window_size, monkeypatch):
     assert_close(y, expected, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize('options', [{}, dict(upcast_attention=True)])
+@pytest.mark.parametrize('cls', CLASSES)
+def test_factor_of_the_scores(cls, options):
+    """Globally and in windows, upcast or not."""
+    x, hw = torch.randn(2, 6, D), (2, 3)
+    attn = build(cls, attention_scale=3, **options)
+    assert_close(attn(x, hw), attention(attn, x, 3), atol=1e-5, rtol=1e-5)
+    attn = build(cls, attention_scale=0.5, window_size=2, **options)
+    expected = windowed_attention(attn, x, hw, 2, 0.5)
+    assert_close(attn(x, hw), expected, atol=1e-5, rtol=1e-5)
+    for tau in (0, -1, float('nan')):
+        with pytest.raises(ValueError, match='attention_scale=.* positive'):
+            build(cls, attention_scale=tau)
+
+
 def test_parameter_counts():
     # q, k, v, out: matrices D x D and biases D
     assert num_params(SelfAttention(D, HEADS)) == 4 * D * D + 4 * D
-    assert num_params(TiedSelfAttention(D, HEADS)) == 2 * D * D + 4 * D
+    for cls in CLASSES[1:]:
+        assert num_params(cls(D, HEADS)) == 2 * D * D + 4 * D
     # without qkv_bias the output keeps its own
-    for cls, matrices in zip(CLASSES, (4, 2)):
+    for cls, matrices in zip(CLASSES, (4, 2, 2)):
         attn = cls(D, HEADS, qkv_bias=False)
         assert num_params(attn) == matrices * D * D + D
 

@@ -21,7 +21,7 @@ from torch.testing import assert_close
 import halvit_mm.models
 from halvit_mm import ops
 from halvit_mm.models import (
-    GroupedMLPViT,
+    GroupedViT,
     HaLViT,
     SharedHaLViT,
     pack_weights,
@@ -192,7 +192,7 @@ def test_parametrized_weights_stay_on_the_operators(name, monkeypatch):
     parametrize.register_parametrization(linear, 'weight', Doubled())
     plain = []
     monkeypatch.setattr(
-        TiedLinear, 'forward_transposed', lambda *a: plain.append(a)
+        TiedLinear, 'forward_second', lambda *a: plain.append(a)
     )
     Doubled.calls = 0
     assert_close(model(IMAGE)[0], expected, atol=1e-5, rtol=1e-5)
@@ -208,12 +208,18 @@ def test_a_norm_of_weights_by_parametrization():
     assert_close(model(IMAGE)[0], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_lora():
-    """An adapter serves the first use; the transpose is the frozen matrix."""
+@pytest.mark.parametrize('attn', ['paper', 'like'])
+def test_lora(attn):
+    """An adapter serves the first use; the second is the frozen matrix."""
     config = dict(
-        type='halvit_mm.HaLViT', arch=ARCH, img_size=32, patch_size=8
+        type='halvit_mm.HaLViT',
+        arch=ARCH,
+        img_size=32,
+        patch_size=8,
+        attn=attn,
     )
-    targets = [dict(type=name) for name in LINEARS]
+    own = LINEARS if attn == 'paper' else ('attn.qk', 'attn.vo', 'ffn.tied')
+    targets = [dict(type=name) for name in own]
     model = LoRAModel(config, alpha=2, rank=2, targets=targets).eval()
     start = model(IMAGE)[0]
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
@@ -272,7 +278,7 @@ def test_quantisation_says_that_tied_layers_stay(caplog):
 
 @pytest.mark.parametrize(
     ('cls', 'expected'),
-    [(HaLViT, 9), (SharedHaLViT, 9), (GroupedMLPViT, 4)],
+    [(HaLViT, 9), (SharedHaLViT, 9), (GroupedViT, 4)],
 )
 def test_functions_that_an_image_enters(cls, expected):
     """In inference, of halvit_mm.models and a layer: borrowing adds none."""

@@ -22,6 +22,15 @@ OPTIONS = [
     {},
     dict(qkv_bias=False),
     dict(act='gelu_tanh'),
+    dict(attn='like', gain='signed'),
+    dict(attn='like', qkv_bias=False),
+    dict(
+        attn='like',
+        window_size=3,
+        window_block_indexes=[0],
+        with_cls_token=False,
+        out_type='featmap',
+    ),
     dict(
         window_size=3,
         window_block_indexes=[0],

@@ -3,12 +3,15 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Optional, Tuple
 
 from halvit_mm.apis.cli import add_config_options, errors_in_short
 
 from .plan import Study
 from .report import study_table, write_study
+from .rule import judge
 from .runner import run_study
+from .stages import stages
 
 
 def study_parser(description: str) -> argparse.ArgumentParser:
@@ -32,6 +35,24 @@ def study_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def folders_of(
+    study: Study, out: Optional[str], work_dir: Optional[str]
+) -> Tuple[Path, Path]:
+    """Find the folders of one study or stage.
+
+    Args:
+        study: The study.
+        out, work_dir: As given on the command line, for all stages.
+
+    Returns:
+        That of its results, and that of its checkpoints and logs.
+    """
+    return (
+        Path(out) / study.stage if out else study.out,
+        Path(work_dir) / study.stage if work_dir else study.work_dir,
+    )
+
+
 def _parse_args(description: str) -> argparse.Namespace:
     parser = study_parser(description)
     parser.add_argument(
@@ -40,6 +61,7 @@ def _parse_args(description: str) -> argparse.Namespace:
         default=1,
         help='runs at a time, which share the cores, default 1',
     )
+    parser.add_argument('--stage', help='run this one only, default all')
     parser.add_argument(
         '--variants', nargs='+', help='run these only, default all'
     )
@@ -55,15 +77,18 @@ def main(description: str) -> None:
         description: What the tool does.
     """
     args = _parse_args(description)
-    study = Study.load(args.study, args.cfg_options)
-    out = Path(args.out or study.out)
-    results = run_study(
-        study,
-        Path(args.work_dir or study.work_dir),
-        out / 'results.json',
-        args.jobs,
-        args.variants,
-        after=partial(write_study, study, out=out),
-    )
-    study_table(study, results).print()
-    print(f'written to {out}')
+    given = args.study, args.cfg_options, args.stage
+    for study in stages(*given, out=args.out and Path(args.out)):
+        out, work = folders_of(study, args.out, args.work_dir)
+        results = run_study(
+            study,
+            work,
+            out / 'results.json',
+            args.jobs,
+            args.variants,
+            after=partial(write_study, study, out=out),
+        )
+        study_table(study, results).print()
+        if study.rule:
+            print(judge(study, results))
+        print(f'written to {out}')

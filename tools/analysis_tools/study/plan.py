@@ -58,6 +58,10 @@ class Study(NamedTuple):
         checkpoint: Trained weights that are compressed; None in a study of
             trainings.
         runs: All runs, first seeds first.
+        stage: Name of the stage, in a study that has several.
+        tests: Whether each training ends with one reading of the test set,
+            by which nothing is chosen.
+        rule: What is recommended, see :func:`.rule.judge`.
     """
 
     path: str
@@ -65,11 +69,14 @@ class Study(NamedTuple):
     also: List[str]
     checkpoint: Optional[str]
     runs: List[Run]
+    stage: str = ''
+    tests: bool = False
+    rule: Optional[Dict] = None
 
     @property
     def name(self) -> str:
-        """The stem of the file."""
-        return Path(self.path).stem
+        """The stem of the file, and the stage if there are several."""
+        return str(Path(self.path).stem / Path(self.stage))
 
     @property
     def out(self) -> Path:
@@ -95,7 +102,8 @@ class Study(NamedTuple):
 
         ``config``, ``metric``, ``seeds`` and ``options`` hold for all
         ``variants``, each of which may have its own ``config``, ``seeds`` and
-        further ``options``. Trainings may name scores in ``also``.
+        further ``options``. Trainings may name scores in ``also``, and read
+        the test set at their end by ``test``.
 
         A file with a ``checkpoint`` is a study of compression. ``made_by`` is
         the command that trains the checkpoint. Every variant is run for each
@@ -115,13 +123,25 @@ class Study(NamedTuple):
             ValueError: If keys are unknown or missing, or if two runs have
                 the same settings.
         """
-        content = yaml.safe_load(Path(path).read_text())
+        return cls.plan(path, yaml.safe_load(Path(path).read_text()), options)
+
+    @classmethod
+    def plan(
+        cls,
+        path: str,
+        content: Dict,
+        options: Optional[Dict] = None,
+        stage: str = '',
+    ) -> 'Study':
+        """Plan the runs of what a study file says, see :meth:`load`."""
         compresses = 'checkpoint' in content
         needed, own = {'config', 'metric', 'variants'}, set()
         if compresses:
             own = {'budgets'}
             needed |= {'checkpoint', *own}
-        extra = {'made_by', 'more_seeds'} if compresses else {'also'}
+        extra = {'also', 'test'}
+        if compresses:
+            extra = {'made_by', 'more_seeds'}
         _check_keys(path, content, needed, extra)
         for name, variant in content['variants'].items():
             _check_keys(f'{path}: {name}', variant or {}, set(), own)
@@ -142,6 +162,8 @@ class Study(NamedTuple):
             content.get('also', []),
             content.get('checkpoint'),
             runs,
+            stage,
+            content.get('test', False),
         )
 
 

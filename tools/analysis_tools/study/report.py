@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 from halvit_mm.apis.table import Table
 
 from .plan import ORIGINAL, ROOT, Study
+from .rule import judge
 
 
 def _groups(results: List[Dict], *keys: str) -> Dict[tuple, List[Dict]]:
@@ -49,6 +50,7 @@ def _training_row(group: List[Dict], decimals: int) -> Dict[str, str]:
         'final': scores('final'),
         'best': scores('best'),
         'best - final': scores('difference'),
+        **({'test': scores('test')} if 'test' in group[0] else {}),
         **{k: scores(k, lambda r: r['also']) for k in group[0]['also']},
         'min. a run': f'{_mean(group, "seconds") / 60:.1f}',
     }
@@ -110,6 +112,9 @@ def write_study(study: Study, results: List[Dict], out: Path) -> None:
         epochs=', '.join(sorted({str(r.get('epochs')) for r in results})),
         original=_original(results),
     )
+    if study.rule:
+        answer = judge(study, results)
+        text += f'\nBy the rule in that file, of test accuracy:\n\n{answer}'
     (out / 'table.md').write_text(text)
     draw_study(study, results, out / 'scores.png')
 

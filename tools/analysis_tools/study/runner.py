@@ -40,8 +40,8 @@ def run_study(
     Args:
         study: What to run.
         work_dir: Folder for checkpoints and logs.
-        path: JSON file of the results, which can be carried to another
-            machine; results of other settings stay in it.
+        path: JSON file of the results, which other machines can go on with;
+            results of other settings stay in it.
         jobs: Runs at a time, which share the cores.
         only: The variants that are run, by default all.
         log: Called with lines that say what is going on.
@@ -91,10 +91,7 @@ def _run_in_threads(
     keep: Callable[[Run], None],
     jobs: int,
 ) -> None:
-    """Begin runs in threads, and keep each that is done in this one.
-
-    After an error nothing new is begun; what runs is finished and kept.
-    """
+    """Begin runs in threads, and keep them in this one, up to an error."""
     stop, errors = Event(), []
 
     def attempt(run: Run) -> Optional[Run]:
@@ -131,7 +128,10 @@ def commands(run: Run, study: Study, folder: Path) -> List[List[str]]:
     settings, work_dir = str(folder / 'settings.py'), ['--work-dir', folder]
     if study.checkpoint is None:
         resume = ['--resume'] * (folder / 'last_checkpoint').is_file()
-        return [['train.py', settings, *work_dir, *resume]]
+        train = ['train.py', settings, *work_dir, *resume]
+        last = folder / f'epoch_{run.cfg.train_cfg.max_epochs}.pth'
+        test = ['test.py', settings, last, '--work-dir', folder / 'test']
+        return [train, test][: 1 + study.tests]
     if run.variant == ORIGINAL:
         return [['test.py', settings, study.checkpoint, *work_dir]]
     compressed = folder / 'compressed.safetensors'
@@ -144,8 +144,7 @@ def commands(run: Run, study: Study, folder: Path) -> List[List[str]]:
 def run_commands(run: Run, study: Study, folder: Path, jobs: int) -> None:
     """Run those commands of a run that are not done in its folder.
 
-    ``state.json`` there holds how many are done, and the seconds of all
-    attempts.
+    ``state.json`` there: how many are done, and the seconds of all attempts.
 
     Raises:
         RuntimeError: If a command fails.
@@ -204,9 +203,9 @@ def read_result(run: Run, study: Study, folder: Path, jobs: int = 1) -> Dict:
 
     Returns:
         The variant, seed and key of the run, the seconds of all attempts, and
-        the device. A training adds its sizes and scores; a compression adds
-        the budget, the score, the share of the parameters, the bytes of the
-        file, and the summed error of all units before and after calibration.
+        the device. A training adds sizes and scores; a compression the budget,
+        the score, the share of the parameters, the bytes of the file, and the
+        summed error of all units before and after calibration.
     """
     has_gpu = torch.cuda.is_available()
     threads = _threads(jobs) if jobs > 1 else None
@@ -220,6 +219,8 @@ def read_result(run: Run, study: Study, folder: Path, jobs: int = 1) -> Dict:
     if study.checkpoint is None:
         scores = json.loads((folder / PeakToFinalHook.file_name).read_text())
         metrics = scores.pop('metrics')
+        if study.tests:
+            scores['test'] = _logged(folder / 'test', study.metric)
         stored, effective = count_parameters(build_model(run.cfg))
         return dict(
             **result,
@@ -229,11 +230,7 @@ def read_result(run: Run, study: Study, folder: Path, jobs: int = 1) -> Dict:
             **scores,
             also={name: metrics[name] for name in study.also},
         )
-    # folders and logs of evaluations are named by their time
-    log = max(folder.glob('[0-9]*_[0-9]*/*.json'))
-    result.update(
-        budget=run.budget, score=json.loads(log.read_text())[study.metric]
-    )
+    result.update(budget=run.budget, score=_logged(folder, study.metric))
     if run.variant != ORIGINAL:
         report = json.loads((folder / 'report.json').read_text())
         result.update(
@@ -243,3 +240,9 @@ def read_result(run: Run, study: Study, folder: Path, jobs: int = 1) -> Dict:
             after=sum(unit['after'] for unit in report['errors']),
         )
     return result
+
+
+def _logged(folder: Path, metric: str) -> float:
+    # folders and logs of evaluations are named by their time
+    log = max(folder.glob('[0-9]*_[0-9]*/*.json'))
+    return json.loads(log.read_text())[metric]
