@@ -130,7 +130,7 @@ BASES = dict(  # detector -> its base and the options of the backbone
         [*(f'window_block_indexes.{i}' for i in range(8)), 'window_size'],
     ),
     vit_b=('halvit_m', ['type']),
-    vit_b_groupedmlp=('vit_b', ['group_size', 'shares', 'type']),
+    vit_b_groupedmlp=('vit_b', ['group_size', 'shares.0', 'type']),
     vit_b_grouped=('vit_b', ['group_size', 'share_vectors', 'type']),
     vit_b_shallowmlp=('vit_b', ['arch']),
 )
@@ -167,7 +167,7 @@ def test_detectors_differ_only_in_the_backbone(name):
         (
             'vit_b_groupedmlp_in1k',
             'vit_b_in1k',
-            ['group_size', 'shares', 'type'],
+            ['group_size', 'shares.0', 'type'],
         ),
         (
             'vit_b_grouped_in1k',

@@ -28,6 +28,7 @@ NO_FILE = {
     'analysis_tools/draw_curves': ('no',),
     'analysis_tools/draw_detections': ('no.json', 'no', 'no.json'),
     'analysis_tools/ffn_spectrum': ('no.yaml', '--variants', 'x'),
+    'analysis_tools/gradient_ratios': ('no.yaml', '--variants', 'x'),
     'analysis_tools/model_info': ('no.py',),
     'analysis_tools/model_zoo': ('--root', 'no'),
     'dataset_converters/check_dataset': ('no.json', 'no'),
@@ -39,6 +40,7 @@ WITHOUT_INPUT = {
     'dist_launch',
     'demo',
     'analysis_tools/coco_startup',
+    'analysis_tools/gpu_proof',
     'dataset_converters/draw_shapes',
 }
 
