@@ -4,6 +4,7 @@ import torch
 
 from halvit_mm.models import GroupedViT, SharedHaLViT
 from tests.helpers import ARCH, build, randomise
+from tests.tyings import TYINGS
 
 IMAGE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 ARCH4 = dict(ARCH, num_layers=4)
@@ -16,15 +17,9 @@ KINDS = {
     'grouped-4': (GroupedViT, dict(group_size=4, shares=['ffn'])),
     'grouped-layers': (GroupedViT, {}),
     'grouped-matrices': (GroupedViT, dict(share_vectors=False)),
-    'grouped-signed': (
-        GroupedViT,
-        dict(attn='like', gain='signed', share_vectors=False),
-    ),
-    'grouped-like-layers': (GroupedViT, dict(attn='like', gain='signed')),
-    'like-pairs': (
-        GroupedViT,
-        dict(attn='like', shares=['ffn'], share_vectors=False),
-    ),
+    'grouped-signed': TYINGS['groups-like-signed'],
+    'grouped-like-layers': TYINGS['groups-with-biases'],
+    'like-pairs': TYINGS['like-pairs'],
 }
 
 

@@ -22,6 +22,10 @@ CLASSES = [HaLViT, PlainViT]
             r"lacks \['num_heads', 'feedforward_channels'\]; it needs "
             r"\['embed_dims', 'num_layers', 'num_heads'",
         ),
+        (
+            dict(drop_path_rate=1),
+            'drop_path_rate=1.0 must be at least 0 and below 1',
+        ),
         (dict(act='relu'), r"act='relu': .*\['gelu', 'gelu_tanh'\]"),
         (
             dict(arch=dict(ARCH, num_heads=5)),

@@ -155,3 +155,17 @@ def test_compiled_autograd(name):
     with torch._dynamo.compiled_autograd._enable(compile_backward):
         actual = gradients(function(ops, *inputs), inputs)
     assert_close(actual, expected)
+
+
+@pytest.mark.parametrize('name', OPERATORS)
+def test_vmap_keeps_the_gradient_of_the_input(name):
+    """Inside, the input says of itself that it needs none."""
+    function, shapes, *_ = OPERATORS[name]
+    x, *rest = inputs_of(shapes)
+    rest = [t.detach() for t in rest]
+    batch = torch.stack((x, 2 * x)).detach().requires_grad_()
+    found = []
+    for module in (ops, reference):
+        outs = torch.vmap(lambda x, m=module: function(m, x, *rest)[-1])(batch)
+        found.append(torch.autograd.grad(outs.pow(3).sum(), batch)[0])
+    assert_close(*found)

@@ -20,7 +20,7 @@ class VariantResult:
         reason: Why it was not measured; empty if it was.
         samples: For each round: phase -> milliseconds of a step.
         repeats: A sample is the mean of so many steps.
-        first_seconds: Time of the first step, with compilation and tuning.
+        first_seconds: Time of the first step, with compilation.
         peak_bytes: GPU memory that a step needs beyond what is there before
             it (weights, states of the optimiser, inputs); None on CPUs.
         saved: What autograd keeps; None in inference.
