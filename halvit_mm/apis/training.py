@@ -1,6 +1,7 @@
 """Training and testing, for detection and classification alike."""
 
 import json
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Dict, Optional
@@ -25,12 +26,16 @@ from ..engine import (
     StepCheckpointHook,
     check_space,
     make_exact,
+    watched,
 )
 from ..models import CompressedBackbone
 from .coco_summary import coco_summary, print_coco_summary
 from .learning_rate import warn_of_batch_size
 from .run_folder import lock_folder
 from .schedules import fit_schedule
+
+_TIMEOUT = 1800  # seconds, as in our configs
+_WATCHDOG_MINUTES = 25  # before the time of the process group is out
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -47,7 +52,9 @@ def build_runner(cfg: Config) -> Runner:
         )
     if cfg.launcher == 'pytorch' and not has_gpu and not dist.is_initialized():
         # mmengine's launcher asks for a GPU before it starts any backend.
-        dist.init_process_group('gloo')
+        dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
+        seconds = dist_cfg.get('timeout', _TIMEOUT)
+        dist.init_process_group('gloo', timeout=timedelta(seconds=seconds))
     # Weights to start from are loaded by our loader, before the first step.
     start = None if cfg.get('resume') else cfg.pop('load_from', None)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
@@ -64,6 +71,8 @@ def train(cfg: Config) -> Runner:
     :class:`.FeatureCollapseHook`, ``cfg.pictures`` those of
     :class:`.PicturesHook`, and None turns each off.
     ``cfg.step_checkpoints`` is the interval of :class:`.StepCheckpointHook`.
+    A process without a sign of life for ``cfg.watchdog_minutes`` (25; None:
+    for ever) is ended by :class:`.Watchdog`, in :func:`test` as well.
 
     Args:
         cfg: From :func:`.load_config`.
@@ -102,7 +111,8 @@ def train(cfg: Config) -> Runner:
         runner.register_hook(PicturesHook(**pictures))
     warn_of_batch_size(runner)
     fit_schedule(runner)
-    runner.train()
+    with watched(runner, cfg.get('watchdog_minutes', _WATCHDOG_MINUTES)):
+        runner.train()
     return runner
 
 
@@ -161,7 +171,8 @@ def test(
         device_type = torch.device(get_device()).type
         autocast = partial(torch.autocast, device_type, dtype)
         runner.model.test_step = autocast()(runner.model.test_step)
-    metrics = runner.test()
+    with watched(runner, cfg.get('watchdog_minutes', _WATCHDOG_MINUTES)):
+        metrics = runner.test()
     if is_coco and not evaluator.get('format_only'):
         _report_coco(cfg, evaluator, dataset)
     return metrics

@@ -27,9 +27,11 @@ from .resumed_schedule import ResumedScheduleHook
 from .rigl_hook import RigLHook
 from .runner import Runner
 from .tensorboard import TensorboardVisBackend
+from .watchdog import HUNG_STATUS, Watchdog, watched
 
 __all__ = [
     'BROKEN_STATUS',
+    'HUNG_STATUS',
     'PREEMPTED_STATUS',
     'AgreementHook',
     'BFloat16OptimWrapper',
@@ -51,7 +53,9 @@ __all__ = [
     'SeededDataset',
     'StepCheckpointHook',
     'TensorboardVisBackend',
+    'Watchdog',
     'check_space',
     'die_with_parent',
     'make_exact',
+    'watched',
 ]

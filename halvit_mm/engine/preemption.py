@@ -14,7 +14,6 @@ from mmengine.hooks import EMAHook, Hook
 from ..checkpoint import atomic_write, find_checkpoint, not_finite
 from ..registry import HOOKS
 from .checkpoint_hook import AtomicRunner, unwrap
-from .processes import prepare_workers
 
 #: Exit status of a training that was told to end and has saved its state:
 #: "temporary failure, try again".
@@ -46,10 +45,7 @@ class StepCheckpointHook(Hook):
         self._before: Dict[int, Any] = {}  # what listened to the signals
 
     def before_train(self, runner: Any) -> None:
-        """Listen to the signals from now on; workers shall not."""
-        for loop in (runner.train_loop, runner.val_loop):
-            if loop is not None:
-                prepare_workers(loop.dataloader)
+        """Listen to the signals from now on; our runner's workers do not."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._note)

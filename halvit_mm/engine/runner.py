@@ -5,6 +5,9 @@ from typing import Any
 
 from mmengine import runner
 from mmengine.logging import MMLogger
+from torch.utils.data import DataLoader
+
+from .processes import prepare_workers
 
 #: What messages of hundreds of lines start with, or end with: the
 #: environment, the config, the hooks, and a line for each parameter.
@@ -13,7 +16,17 @@ _ENDS = ('is skipped since its requires_grad=False',)
 
 
 class Runner(runner.Runner):
-    """mmengine's runner, which logs long lists to the file only."""
+    """mmengine's runner, which logs long lists to the file only.
+
+    Its loader processes are those of :func:`.prepare_workers`.
+    """
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        """Build a loader, as :class:`mmengine.runner.Runner` does."""
+        loader = runner.Runner.build_dataloader(*args, **kwargs)
+        prepare_workers(loader)
+        return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger, as :class:`mmengine.runner.Runner` does."""

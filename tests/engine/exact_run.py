@@ -5,11 +5,10 @@ import random
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from halvit_mm.engine import make_exact
+from halvit_mm.engine import Runner, make_exact
 
 from .tiny_run import Line, points
 

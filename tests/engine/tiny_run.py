@@ -1,10 +1,11 @@
-"""A training of a few parameters by mmengine's runner."""
+"""A training of a few parameters."""
 
 import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
+
+from halvit_mm.engine import Runner
 
 LENGTH = 4  # steps of an epoch
 
