@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 
 #: Exit status of a process that stood still.
@@ -21,10 +22,11 @@ _SECONDS_TO_TELL = 60  # then it ends untold: disk or terminal hang as well
 class Watchdog(Hook):
     """Ends this process when it has shown no sign of life for some minutes.
 
-    Signs are steps, epochs and savings, and, where the process has work of
-    unknown length (before the first step, evaluating, saving), the time that
-    it computes. Minutes are those in which it may run: a job that is suspended
-    and goes on is none that hangs. What holds Python's lock is not seen.
+    Signs are steps, epochs and savings, and, where work has no known length
+    (before the first step, evaluating, saving), the time that the process
+    computes; on the CPU always, but who waits for a GPU seems to compute.
+    Minutes are those in which it may run: a job that is suspended and goes on
+    is none that hangs. What holds Python's lock is not seen.
 
     Args:
         minutes: How long it may stand still.
@@ -36,6 +38,7 @@ class Watchdog(Hook):
     def __init__(self, minutes: float, runner: Any) -> None:
         self.seconds = 60 * minutes
         self._runner = runner
+        self._on_cpu = get_device() == 'cpu'
         self._signs, self._last, self._computes = 0, 'before the start', True
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -50,7 +53,7 @@ class Watchdog(Hook):
         self._thread.join()
 
     def _sign(self, last: str, computes: bool = False) -> None:
-        self._last, self._computes = last, computes
+        self._last, self._computes = last, computes or self._on_cpu
         self._signs += 1
 
     def _before_iter(self, runner, batch_idx, data_batch=None, mode='train'):

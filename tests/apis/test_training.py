@@ -82,7 +82,10 @@ def models(monkeypatch):
         found.append(build_model(cfg))
         loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=None))
         return SimpleNamespace(
-            model=found[-1], test=lambda: {}, test_loop=loop
+            model=found[-1],
+            test=lambda: {},
+            test_loop=loop,
+            register_hook=lambda hook: None,
         )
 
     monkeypatch.setattr(training, 'build_runner', build_runner)
@@ -197,6 +200,13 @@ def test_dense_weights_in_the_format_of_the_name(suffix, compressed, tmp_path):
     assert header['variant'] is None  # an untied ViT
     rebuilt = MODELS.build(dict(header['model'], _scope_='mmpretrain'))
     assert load_weights(rebuilt, str(out)) == 1.0
+
+
+def test_a_test_is_watched(compressed, models):
+    cfg, path = compressed
+    cfg.watchdog_minutes = 0
+    with pytest.raises(ValueError, match='watchdog_minutes=0: positive'):
+        apis.test(cfg, path)
 
 
 def test_the_converter_keeps_the_classes(tmp_path):

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 
 from halvit_mm.apis import training
-from halvit_mm.engine import HUNG_STATUS, watched
+from halvit_mm.engine import HUNG_STATUS, Watchdog, watchdog, watched
 
 from ..tools.conftest import imported
 from .tiny_run import points, tiny_runner
@@ -128,6 +128,27 @@ def test_a_long_evaluation_is_left_alone(tmp_path):
     process.join(60)
     assert process.exitcode == 0, (tmp_path / 'output').read_text()[-2000:]
     assert (tmp_path / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.parametrize(('device', 'ends'), [('cpu', False), ('cuda', True)])
+def test_a_step_that_computes(device, ends, monkeypatch):
+    """A process that waits for its GPU cannot be told from it."""
+    ended = []
+
+    def end(watchdog):
+        ended.append(True)
+        watchdog._end.set()
+
+    monkeypatch.setattr(Watchdog, '_tell_and_end', end)
+    monkeypatch.setattr(watchdog, 'get_device', lambda: device)
+    watch = Watchdog(SECONDS / 120, None)
+    watch.start()
+    watch.before_train_iter(None, 0)
+    stop = time.monotonic() + 1.5 * SECONDS
+    while time.monotonic() < stop:
+        pass
+    watch.stop()
+    assert bool(ended) == ends
 
 
 def test_a_suspended_run_goes_on(tmp_path):

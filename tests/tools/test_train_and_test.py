@@ -155,6 +155,13 @@ def test_an_infinite_rate_ends_with_a_status_of_its_own(shapes, tmp_path):
     assert list(tmp_path.glob('*.pth')) == []
 
 
+def test_a_training_is_watched(shapes, tmp_path):
+    options = [f'data_root={shapes}/classification', 'watchdog_minutes=0']
+    command = ('train', CLASSIFIER)
+    result = tool(*command, work_dir=tmp_path, options=options, check=False)
+    assert result.stdout.endswith('watchdog_minutes=0: positive, or None\n')
+
+
 def test_a_foreign_checkpoint_is_not_evaluated(pretrained, shapes, tmp_path):
     options = [f'data_root={shapes}/detection']
     command = ('test', DETECTOR, pretrained / 'epoch_1.pth')  # a classifier's
