@@ -6,5 +6,3 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 # host's.
 log_processor = dict(type='halvit_mm.LogProcessor')
 default_hooks = dict(checkpoint=dict(type='halvit_mm.CheckpointHook'))
-# Seconds that processes wait for each other.
-env_cfg = dict(dist_cfg=dict(timeout=1800))

@@ -3,4 +3,3 @@ _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 log_processor = dict(type='halvit_mm.LogProcessor')
 default_hooks = dict(checkpoint=dict(type='halvit_mm.CheckpointHook'))
-env_cfg = dict(dist_cfg=dict(timeout=1800))

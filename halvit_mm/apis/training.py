@@ -34,12 +34,15 @@ from .learning_rate import warn_of_batch_size
 from .run_folder import lock_folder
 from .schedules import fit_schedule
 
-_TIMEOUT = 1800  # seconds, as in our configs
+_TIMEOUT = 1800  # seconds that processes wait for each other
 _WATCHDOG_MINUTES = 25  # before the time of the process group is out
 
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config, its process group started where needed.
+
+    Its processes wait for each other for half an hour, unless the config has
+    another ``env_cfg.dist_cfg.timeout``.
 
     Raises:
         ValueError: If the launcher needs GPUs and there are none.
@@ -50,10 +53,11 @@ def build_runner(cfg: Config) -> Runner:
             f'--launcher {cfg.launcher} needs GPUs; on CPUs use '
             'tools/dist_train.sh'
         )
+    dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    seconds = dist_cfg.get('timeout', _TIMEOUT)
+    cfg.merge_from_dict({'env_cfg.dist_cfg.timeout': seconds})
     if cfg.launcher == 'pytorch' and not has_gpu and not dist.is_initialized():
         # mmengine's launcher asks for a GPU before it starts any backend.
-        dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
-        seconds = dist_cfg.get('timeout', _TIMEOUT)
         dist.init_process_group('gloo', timeout=timedelta(seconds=seconds))
     # Weights to start from are loaded by our loader, before the first step.
     start = None if cfg.get('resume') else cfg.pop('load_from', None)

@@ -177,12 +177,16 @@ def test_it_watches_during_the_run_only(tmp_path):
     ('env_cfg', 'seconds'),
     [({}, 1800), (dict(env_cfg=dict(dist_cfg=dict(timeout=7))), 7)],
 )
-def test_time_of_the_group_on_cpus(env_cfg, seconds, monkeypatch):
+def test_processes_wait_for_half_an_hour(env_cfg, seconds, monkeypatch):
     def start(backend, timeout):
         assert backend == 'gloo' and timeout == timedelta(seconds=seconds)
+
+    def build(cfg):  # which starts NCCL, where there is a GPU
+        assert cfg.env_cfg.dist_cfg.timeout == seconds
         raise InterruptedError
 
     monkeypatch.setattr(dist, 'init_process_group', start)
     monkeypatch.setattr(training.torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(training.Runner, 'from_cfg', build)
     with pytest.raises(InterruptedError):
         training.build_runner(Config(dict(launcher='pytorch', **env_cfg)))

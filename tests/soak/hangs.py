@@ -28,7 +28,7 @@ from .results import keep
 
 EPOCHS, MINUTES = 5, 0.5
 #: Until the watchdog looks, and the launcher has killed what is stopped.
-LIMIT = 60 * MINUTES * 1.1 + 30 + 5
+LIMIT = 60 * MINUTES * 1.1 + 30 + 10
 ONE = (sys.executable, 'tools/train.py', CLASSIFIER)
 TWO = ('bash', 'tools/dist_train.sh', CLASSIFIER, 2)
 
@@ -51,7 +51,7 @@ def children(process: int) -> list:
     return [int(line) for line in found.split()]
 
 
-def told(folder: Path) -> list:
+def ranks(folder: Path) -> list:
     """Ranks that have left their stacks."""
     return sorted(path.stem[-1] for path in folder.glob('*/stacks_rank*.txt'))
 
@@ -61,16 +61,15 @@ def one_stop(way: str, folder: Path, command: tuple, options: list) -> dict:
     os.environ['PORT'] = str(free_port())
     process = start(command, folder, options)
     rank = process.pid
-    if command == TWO:
-        (launcher,) = children(process.pid)
-        rank = children(launcher)[0]
+    if command == TWO:  # the script has started the launcher
+        rank = children(children(process.pid)[0])[0]
     stopped = rank if way == 'process' else children(rank)[0]
     os.kill(stopped, signal.SIGSTOP)
     begin = time.monotonic()
     output = process.communicate(timeout=4 * LIMIT)[0]
     wait_until_gone(folder)
     seconds = time.monotonic() - begin
-    line = next(x for x in output.splitlines() if 'stands still' in x)
+    told = [x for x in output.splitlines() if 'stands still' in x]
     rest = ('--work-dir', folder, '--cfg-options', *options)
     run(*command, '--resume', 'auto-or-new', *rest, PORT=str(free_port()))
     return dict(
@@ -80,8 +79,9 @@ def one_stop(way: str, folder: Path, command: tuple, options: list) -> dict:
         ended=process.returncode == 4,
         seconds=round(seconds, 1),
         in_time=seconds < LIMIT,
-        stacks_of=told(folder),
-        message=line.replace(str(folder), 'RUN'),
+        stacks_of=ranks(folder),
+        messages=[line.replace(str(folder), 'RUN') for line in told],
+        named=any('stopped' in line for line in told),
         weights=weights(folder / f'epoch_{EPOCHS}.pth'),
     )
 
@@ -101,7 +101,7 @@ def full_shm(folder: Path, options: list) -> dict:
         status=result.returncode,
         one_sentence='--shm-size' in line and 'Traceback' not in result.stdout,
         seconds=round(time.monotonic() - begin, 1),
-        message=line,
+        messages=[line],
     )
 
 
@@ -126,7 +126,7 @@ def main():
         results.append(full_shm(root / 'shm', options))
         print(results[-1], flush=True)
     goals = dict.fromkeys(['ended', 'in_time', 'stacks_of', 'same_weights'], 3)
-    keep('hangs', results, dict(goals, one_sentence=1))
+    keep('hangs', results, dict(goals, named=2, one_sentence=1))
 
 
 if __name__ == '__main__':

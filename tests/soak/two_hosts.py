@@ -6,6 +6,7 @@ The hosts are network namespaces with a cable between them, for which
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from ..commands import ROOT, run
 from ..tools.conftest import CLASSIFIER, free_port
 from ..tools.trainings import equal, start, wait_until_gone, weights
-from .hangs import EPOCHS, LIMIT, draw, told
+from .hangs import EPOCHS, LIMIT, draw, ranks
 from .results import keep
 
 TRAIN = ('bash', 'tools/dist_train.sh', CLASSIFIER)
@@ -41,14 +42,10 @@ def connect() -> tuple:
 
 def on_two(enter: tuple, folder: Path, options: list, steps: int) -> tuple:
     """Start a training, one process a host, and wait for some of its steps."""
-    os.environ.update(
-        NNODES='2',
-        MASTER_ADDR=FIRST,
-        PORT=str(free_port()),
-        PYTHONPATH=str(ROOT),
-    )
+    os.environ.update(NNODES='2', MASTER_ADDR=FIRST, PORT=str(free_port()))
     resume = ('--resume', 'auto-or-new', '--work-dir', folder)
-    second = ('env', 'NODE_RANK=1', 'GLOO_SOCKET_IFNAME=cable2', *enter)
+    second = ('env', 'NODE_RANK=1', 'GLOO_SOCKET_IFNAME=cable2')
+    second += (f'PYTHON={sys.executable}', *enter)
     second = subprocess.Popen(
         [*map(str, (*second, *TRAIN, 1, *resume, '--cfg-options', *options))],
         cwd=ROOT,
@@ -97,7 +94,7 @@ def main():
         seconds = time.monotonic() - begin
         ip('link set cable1 up')
         statuses = [host.returncode for host in hosts]
-        stacks = told(cut)
+        stacks = ranks(cut)
         again = on_two(enter, cut, options, 1)
         ends_of(again, cut)
         results.append(
