@@ -1,6 +1,7 @@
 """ONNX files of every backbone and of classifiers: the same, stored once."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -67,6 +68,7 @@ def test_any_batch_and_size(name, tmp_path):
     program = onnx_file.trace(graph, 8)
     onnx_file.write_onnx(program, ['feature0'], path, {})
     stored = onnx_file.check_stored_once(path, graph, False)
+    assert b'site-packages' not in path.read_bytes()  # no source lines
     state = graph.backbone.state_dict().values()
     expected = sum(t.numel() * t.element_size() for t in state)
     assert stored.megabytes == pytest.approx(expected / 1e6, rel=0.01)
@@ -155,3 +157,17 @@ def test_what_is_stored_twice_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='model.onnx is removed: its tensors'):
         onnx_file.check_stored_once(path, graph, False)
     assert not path.exists()
+
+
+def test_without_onnx(tmp_path, monkeypatch):
+    """One sentence, before anything takes time."""
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(
+        ImportError, match=r"pip install 'halvit-mm\[export\]'"
+    ):
+        export('no.pth', tmp_path / 'a.onnx')
+
+
+def test_a_size_that_does_not_fit():
+    with pytest.raises(ValueError, match=r'\(32, 36\) is not a multiple of 8'):
+        onnx_file.trace(features('halvit'), 8, (32, 36))

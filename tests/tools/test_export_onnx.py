@@ -65,7 +65,7 @@ def exported(run, photo):
 
 def test_mask_rcnn(exported):
     path, said = exported
-    assert f'{path}: ' in said and ' each stored once' in said
+    assert f'{path}: ' in said and ' each stored once; ' in said
     assert '3 images: 15 of 15 detections' in said, said[-900:]
 
 

@@ -79,8 +79,9 @@ def export(
     own, effective = count_parameters(graph)
     untied = stored.megabytes * effective / own
     said.append(
-        f'{out}: {stored.megabytes:.2f} MB in {stored.tensors} tensors, each '
-        f'stored once, transposes computed; without tying {untied:.2f} MB'
+        f'{out}: {out.stat().st_size / 1e6:.2f} MB, {stored.megabytes:.2f} of '
+        f'them in {stored.tensors} tensors, each stored once; transposes are '
+        f'nodes; untied, the tensors would have {untied:.2f} MB'
     )
     if program:
         torch.export.save(traced, out.with_suffix('.pt2'))

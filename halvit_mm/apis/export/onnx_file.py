@@ -111,12 +111,24 @@ def write_onnx(
         output_names=names,
     )
     proto = converted.model_proto
+    _strip(proto)
     if half:
         _halve(proto, onnx)
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=json.dumps(value, default=str))
     with atomic_write(path) as part:
         part.write_bytes(proto.SerializeToString())
+
+
+def _strip(proto) -> None:
+    """Drop what PyTorch notes of each node: its source lines, with paths."""
+    del proto.graph.value_info[:]
+    for part in (proto.graph, *proto.functions):
+        del part.metadata_props[:]
+        for node in part.node:
+            del node.metadata_props[:]
+    for value in (*proto.graph.initializer, *proto.graph.output):
+        del value.metadata_props[:]
 
 
 def _halve(proto, onnx) -> None:
