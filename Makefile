@@ -20,7 +20,7 @@ $(VENV_LIBRARIES)/.ready: LINE = onedl,libraries
 %/.ready: pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --upgrade pip
-	$*/bin/python -m pip install --progress-bar off --quiet -c constraints.txt -e '.[$(LINE),coco,log,predict,dev]'
+	$*/bin/python -m pip install --progress-bar off --quiet -c constraints.txt -e '.[$(LINE),coco,log,predict,export,dev]'
 	$*/bin/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
 	$*/bin/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless
 	-$*/bin/python -m halvit_mm.doctor

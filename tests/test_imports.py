@@ -118,9 +118,17 @@ RULES = {
             'yaml',
         ),
     ),
+    'apis.export': Rule(
+        ours=_EVERYTHING,
+        others=('torch', 'torchvision', 'cv2', 'numpy', 'mmdet'),
+        lazily=('onnx', 'onnxruntime', 'onnxscript'),  # an extra
+    ),
     'host': Rule(),
     'doctor': Rule(ours=('compat', 'ops'), others=('torch',)),
     # the tools never one another; `own`: what lies beside their scripts
+    'tools.deployment.detect_onnx': Rule(
+        others=('numpy', 'onnxruntime', 'PIL')
+    ),
     'tools': Rule(
         ours=_EVERYTHING,
         others=('mmengine', 'torch', 'rich', 'safetensors', 'yaml'),

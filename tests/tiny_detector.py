@@ -42,17 +42,22 @@ def write_image(path, height=48, width=64, seed=0):
     return path
 
 
-def make_run(folder):
+def make_run(folder, text=TINY):
     """Write the folder of a training: two classes, the config has three.
+
+    Args:
+        folder: The folder.
+        text: The config.
 
     Returns:
         The folder, the config of the model and the model.
     """
     torch.manual_seed(0)
-    (folder / 'tiny.py').write_text(TINY)
+    (folder / 'tiny.py').write_text(text)
     cfg = load_config(str(folder / 'tiny.py'), read_data=False)
     for head in ('bbox_head', 'mask_head'):
-        cfg.model.roi_head[head].num_classes = len(CLASSES)
+        if cfg.model.roi_head.get(head):
+            cfg.model.roi_head[head].num_classes = len(CLASSES)
     model = build_model(cfg).eval()
     meta = dict(dataset_meta=dict(classes=CLASSES, palette=PALETTE))
     content = dict(meta=meta, state_dict=model.state_dict())
@@ -60,3 +65,17 @@ def make_run(folder):
     torch.save({}, folder / 'epoch_2.pth')
     (folder / 'last_checkpoint').write_text('/moved/epoch_1.pth')
     return folder, cfg, model
+
+
+def spread(model):
+    """Give a detector's boxes scores of their own: any order of ties is right.
+
+    Without position embeddings all of the padding has one score.
+    """
+    generator = torch.Generator().manual_seed(0)
+    model.backbone.pos_embed.data.normal_(generator=generator)
+    for head in (model.rpn_head, model.roi_head.bbox_head):
+        for parameter in head.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data += 0.05 * noise
+    return model

@@ -11,7 +11,8 @@ from PIL import Image
 
 from halvit_mm.apis import Predictor
 from halvit_mm.apis.config import dataset_metainfo
-from halvit_mm.apis.predict import Source, detector
+from halvit_mm.apis.predict import Source
+from halvit_mm.apis.predict import model as model_file
 from halvit_mm.checkpoint import (
     header_model,
     header_pipeline,
@@ -39,7 +40,7 @@ def predictor(run):
 def listen(monkeypatch):
     """What the building of a detector says."""
     said = []
-    monkeypatch.setattr(detector, 'print_log', lambda x, **_: said.append(x))
+    monkeypatch.setattr(model_file, 'print_log', lambda x, **_: said.append(x))
     return said
 
 

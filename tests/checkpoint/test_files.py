@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from halvit_mm.apis.predict.detector import load_detector
+from halvit_mm.apis.predict.model import load_model
 from halvit_mm.checkpoint import (
     header_model,
     header_pipeline,
@@ -183,7 +183,7 @@ def test_weights_of_a_type_that_was_renamed_load(tmp_path):
     load_weights(other, str(path))
     assert_close(dict(other.state_dict()), dict(model.state_dict()))
     with pytest.raises(ValueError, match="GroupedViT with shares=.'ffn'"):
-        load_detector(str(path))
+        load_model(str(path))
 
 
 def test_the_models_of_the_configs_are_known():

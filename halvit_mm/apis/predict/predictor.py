@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from ...datasets import LoadImageFromFile
 from ...visualization import Painter
-from .detector import load_detector
+from .model import load_model
 from .prediction import Prediction
 from .sources import Frame, Source
 from .writing import Writer
@@ -39,7 +39,7 @@ class Predictor:
     """A detector for images, folders, videos and COCO JSONs.
 
     Args:
-        model, config, device: As for :func:`.load_detector`.
+        model, config, device: As for :func:`.load_model`.
 
     Attributes:
         classes: Names in the order of the labels.
@@ -52,10 +52,10 @@ class Predictor:
         config: Optional[str] = None,
         device: Optional[str] = None,
     ) -> None:
-        detector = load_detector(model, config, device)
-        self.model = detector.model
-        self.classes, self.palette = detector.classes, detector.palette
-        loader, *steps = detector.pipeline
+        loaded = load_model(model, config, device)
+        self.model = loaded.model
+        self.classes, self.palette = loaded.classes, loaded.palette
+        loader, *steps = loaded.pipeline
         self._loader = LoadImageFromFile(**_known_options(loader))
         self._steps = Compose(steps)
 

@@ -26,7 +26,8 @@ def is_dynamic(hw: Grid) -> bool:
 
 
 def _num_windows(hw: Grid, window_size: int) -> Grid:
-    rows, columns = (-(-side // window_size) for side in hw)
+    # Rounded up without a negative number: ONNX would round that to zero.
+    rows, columns = ((side + window_size - 1) // window_size for side in hw)
     return rows, columns
 
 

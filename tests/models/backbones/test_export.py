@@ -5,13 +5,7 @@ import torch
 from torch.export import Dim
 from torch.testing import assert_close
 
-from halvit_mm.models import (
-    GroupedViT,
-    HaLViT,
-    PlainViT,
-    SharedHaLViT,
-    TiedResNet,
-)
+from halvit_mm.models import GroupedViT, HaLViT, PlainViT, SharedHaLViT
 from tests.helpers import ARCH, DETECTION, build, randomise
 
 ARCH4 = dict(ARCH, num_layers=4)
@@ -63,32 +57,3 @@ def test_trace_at_another_batch(name):
     for batch in (1, 2, 5):
         image = images((batch, 3, 32, 40))
         assert_close(traced(image), model(image))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize('name', [*MODELS, 'resnet'])
-def test_onnx_at_three_batch_sizes(name, tmp_path):
-    pytest.importorskip('onnxscript')
-    runtime = pytest.importorskip('onnxruntime')
-    if name == 'resnet':
-        model = TiedResNet().eval()
-    else:
-        model = ready(name)
-    path = str(tmp_path / 'model.onnx')
-    torch.onnx.export(
-        model,
-        (images((2, 3, 32, 40)),),
-        path,
-        dynamo=True,
-        dynamic_shapes=({0: Dim('batch')},),
-        input_names=['images'],
-        verbose=False,
-    )
-    session = runtime.InferenceSession(path)
-    for batch in (1, 2, 5):
-        image = images((batch, 3, 32, 40))
-        outputs = session.run(None, {'images': image.numpy()})
-        for actual, expected in zip(outputs, model(image), strict=True):
-            assert_close(
-                torch.from_numpy(actual), expected, atol=1e-3, rtol=1e-3
-            )

@@ -1,4 +1,4 @@
-"""A detector with its weights, its classes and its test pipeline."""
+"""A model with its weights, its classes and its test pipeline."""
 
 from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
+from mmpretrain.models.classifiers import ImageClassifier
+from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch import nn
 
 from ...checkpoint import (
@@ -32,7 +34,7 @@ _COCO = "_base_ = 'mmdet::_base_/datasets/coco_instance.py'"
 _SUFFIXES = ('.pth', '.safetensors')
 
 
-class Detector(NamedTuple):
+class LoadedModel(NamedTuple):
     """What predicts.
 
     Attributes:
@@ -48,10 +50,13 @@ class Detector(NamedTuple):
     pipeline: List[dict]
 
 
-def load_detector(
-    path: str, config: Optional[str] = None, device: Optional[str] = None
-) -> Detector:
-    """Build a detector from a file of weights.
+def load_model(
+    path: str,
+    config: Optional[str] = None,
+    device: Optional[str] = None,
+    classifiers: bool = False,
+) -> LoadedModel:
+    """Build a model from a file of weights.
 
     Its classes are those that the weights were trained for, whatever the
     config has.
@@ -63,6 +68,7 @@ def load_detector(
         config: Config file. By default the model is that of the header, or
             else that of the only config beside the weights.
         device: By default the GPU, where there is one.
+        classifiers: Whether the model may be a classifier of mmpretrain.
 
     Raises:
         FileNotFoundError: If there are no weights.
@@ -74,14 +80,14 @@ def load_detector(
     classes = meta.get('classes')
     if config is None and header is not None and header.get('model'):
         cfg = _config_of(header, weights)
-        _require_detector(cfg, str(weights))
+        _require_kind(cfg, str(weights), classifiers)
         classes = classes or _numbered(cfg, weights)
     else:
         config = config or _config_beside(weights)
         cfg = load_config(
             config, read_data=not classes, checkpoint=str(weights)
         )
-        _require_detector(cfg, config)
+        _require_kind(cfg, config, classifiers)
         known = dataset_metainfo(cfg)
         if classes and known.get('classes'):
             _say_difference(classes, known['classes'], str(weights), config)
@@ -99,7 +105,7 @@ def load_detector(
     palette = meta.get('palette')
     if not isinstance(palette, list) or len(palette) < len(classes):
         palette = palette_for(len(classes))
-    return Detector(
+    return LoadedModel(
         model.to(device or get_device()).eval(),
         tuple(classes),
         palette,
@@ -147,7 +153,7 @@ def _config_of(header: dict, weights: Path) -> Config:
     model = dict(check_model(header['model'], weights))
     if header['format'] == 'fips':
         model['backbone'] = dict(model['backbone'], checkpoint=str(weights))
-    cfg = dict(model=model, default_scope='mmdet')
+    cfg = dict(model=model)
     if steps := header.get('test_pipeline'):
         # JSON has no tuples, and the host's transforms take no lists.
         pipeline = [
@@ -195,19 +201,31 @@ def _numbered(cfg: Config, weights: Path) -> List[str]:
     return [f'class {i}' for i in range(number)]
 
 
-def _require_detector(cfg: Config, origin: str) -> None:
-    init_default_scope('mmdet')
-    name = (cfg.get('model') or {}).get('type')
-    kind = DETECTORS.get(name) if name else None
-    if kind is None or not issubclass(kind, BaseDetector):
-        raise ValueError(
-            f'the model of {origin} is {name}, which is no detector of mmdet'
-        )
+def _require_kind(cfg: Config, origin: str, classifiers: bool) -> None:
+    """Refuse a model of another kind, and set the scope of its host."""
+    name = str((cfg.get('model') or {}).get('type'))
+    hosts = [(DETECTORS, BaseDetector), (CLASSIFIERS, ImageClassifier)]
+    for registry, kind in hosts[: 1 + classifiers]:
+        found = registry.get(name)
+        if found is not None and issubclass(found, kind):
+            cfg.setdefault('default_scope', registry.scope)
+            init_default_scope(cfg.default_scope)
+            return
+    raise ValueError(
+        f'the model of {origin} is {name}, which is no detector of mmdet'
+        + ' and no classifier of mmpretrain' * classifiers
+    )
 
 
 def _pipeline_of(cfg: Config, weights: Path) -> List[dict]:
     """The test pipeline, without what reads annotations."""
     if cfg.get('test_dataloader') is None:
+        if cfg.default_scope != 'mmdet':
+            print_log(
+                f'{weights} does not say how images are prepared',
+                logger='current',
+            )
+            return []
         print_log(
             f'{weights} does not say how large its images were: they are '
             'resized as on COCO, to 800 pixels or 1333 at most; --config '

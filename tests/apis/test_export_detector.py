@@ -1,0 +1,122 @@
+"""The tensor-only forward of detectors is that of mmdet, to the bit."""
+
+import copy
+
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from torch.testing import assert_close
+
+from halvit_mm.apis.export.supported import check_detector
+from halvit_mm.apis.export.two_stage import TwoStage
+
+from ..tiny_detector import make_run, spread
+
+SIZES = [(48, 64), (100, 77), (33, 150)]
+
+
+@pytest.fixture(scope='module')
+def detector(tmp_path_factory):
+    """Mask R-CNN whose boxes are spread and whose classes differ."""
+    model = spread(make_run(tmp_path_factory.mktemp('run'))[2])
+    model.roi_head.test_cfg.max_per_img = 30
+    return model
+
+
+@pytest.fixture
+def changed(detector):
+    """A copy that a test may change."""
+    return copy.deepcopy(detector)
+
+
+def without_masks(model):
+    model.roi_head.mask_head = None
+
+
+def class_agnostic(model):
+    head = model.roi_head.bbox_head
+    head.reg_class_agnostic = True
+    head.fc_reg = torch.nn.Linear(head.fc_reg.in_features, 4)
+    head.fc_reg.requires_grad_(False)
+    model.roi_head.test_cfg.nms.class_agnostic = True
+
+
+def few_proposals(model):
+    model.rpn_head.test_cfg.update(nms_pre=50, max_per_img=20)
+    model.rpn_head.test_cfg.min_bbox_size = 8
+
+
+def bgr(model):
+    model.data_preprocessor._channel_conversion = False
+
+
+def nothing_found(model):
+    model.roi_head.test_cfg.score_thr = 1.0
+
+
+CHANGES = [
+    lambda model: None,
+    without_masks,
+    class_agnostic,
+    few_proposals,
+    bgr,
+    nothing_found,
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('change', CHANGES, ids=lambda f: f.__name__)
+def test_is_what_mmdet_predicts(change, changed):
+    change(changed)
+    graph = TwoStage(changed)
+    for height, width in SIZES:
+        size = (height, width)
+        image = torch.randint(256, (3, *size), dtype=torch.uint8)
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)
+            )
+        )
+        batch = dict(inputs=[image], data_samples=[sample])
+        found = changed.test_step(batch)[0].pred_instances
+        boxes, scores, labels, *masks = graph(image.flip(0)[None].float())
+        assert (len(scores) > 20) == (change is not nothing_found)
+        assert_close(boxes, found.bboxes, rtol=0, atol=1e-4)
+        assert_close(scores, found.scores, rtol=0, atol=1e-6)
+        assert torch.equal(labels, found.labels)
+        assert bool(masks) == changed.roi_head.with_mask
+        for mask in masks:
+            assert mask.shape == (len(scores), 28, 28)
+
+
+def soft_nms(model):
+    model.roi_head.test_cfg.nms.type = 'soft_nms'
+
+
+def another_head(model):
+    kind = type(model.roi_head)
+    model.roi_head.__class__ = type('PointRendRoIHead', (kind,), {})
+
+
+def max_pooling(model):
+    model.roi_head.bbox_roi_extractor.roi_layers[0].pool_mode = 'max'
+
+
+def seesaw(model):
+    model.roi_head.bbox_head.loss_cls.custom_cls_channels = True
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (soft_nms, r"roi_head.test_cfg.nms is {'type': 'soft_nms'"),
+        (another_head, 'roi_head is PointRendRoIHead: only StandardRoIHead'),
+        (max_pooling, r"bbox_roi_extractor is \('RoIAlign', 'max'\): only"),
+        (seesaw, 'bbox_head.custom_cls_channels is True: only False'),
+    ],
+    ids=lambda value: getattr(value, '__name__', ''),
+)
+def test_other_detectors_are_refused(change, message, changed):
+    change(changed)
+    with pytest.raises(ValueError, match=f'{message}.*--part features'):
+        check_detector(changed)

@@ -1,0 +1,151 @@
+"""tools/deployment as a user calls it: a detector, and who reads the file."""
+
+import json
+import runpy
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from halvit_mm.apis import Predictor
+from halvit_mm.apis.export.comparison import match
+
+from ..commands import ROOT
+from ..tiny_detector import CLASSES, TINY, make_run, spread, write_image
+from .conftest import tool
+
+pytest.importorskip('onnx', reason='the extra `export` is not installed')
+runtime = pytest.importorskip('onnxruntime')
+
+TOOL = 'deployment/export_onnx'
+#: Three levels instead of five: the exporter takes its time for each.
+FEW_LEVELS = """
+model['neck'].update(strides=(8, 16), num_outs=3)
+model['rpn_head']['anchor_generator'] = dict(scales=[2], strides=[8, 16, 32])
+model['roi_head']['bbox_roi_extractor']['featmap_strides'] = [8, 16]
+"""
+MASKS = """
+model['roi_head']['mask_roi_extractor']['featmap_strides'] = [8, 16]
+"""
+NO_MASKS = """
+model['type'] = 'FasterRCNN'
+model['roi_head'].update(mask_head=None, mask_roi_extractor=None)
+"""
+
+
+@pytest.fixture(scope='module')
+def photo(tmp_path_factory):
+    return write_image(tmp_path_factory.mktemp('photo') / 'a.png', 96, 128)
+
+
+def make(folder, text):
+    """Write the folder of a training."""
+    _, _, model = make_run(folder, TINY + FEW_LEVELS + text)
+    content = torch.load(folder / 'epoch_1.pth', weights_only=False)
+    content['state_dict'] = spread(model).state_dict()
+    torch.save(content, folder / 'epoch_1.pth')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    return make(tmp_path_factory.mktemp('run'), MASKS)
+
+
+@pytest.fixture(scope='module')
+def exported(run, photo):
+    """Mask R-CNN as a file for images of any size, and what was said."""
+    path = run / 'model.onnx'
+    result = tool(TOOL, run, path, check=photo)
+    return path, result.stdout
+
+
+def test_mask_rcnn(exported):
+    path, said = exported
+    assert f'{path}: ' in said and ' each stored once; ' in said
+    assert '3 images: 15 of 15 detections' in said, said[-900:]
+
+
+def test_who_reads_it_finds_what_the_predictor_finds(exported, run, photo):
+    """Boxes, scores, names and pasted masks of a picture that fits."""
+    consumer = runpy.run_path(f'{ROOT}/tools/deployment/detect_onnx.py')
+    session = runtime.InferenceSession(exported[0])
+    image = Image.open(photo).convert('RGB')
+    found = list(consumer['detect'](session, image, 0.0))
+    expected = next(Predictor(str(run), device='cpu')(str(photo), score=0.0))
+    boxes, scores, names, masks = map(list, zip(*found))
+    assert len(scores) == len(expected.scores) == 5
+    assert names == [CLASSES[label] for label in expected.labels]
+    np.testing.assert_allclose(boxes, expected.boxes, atol=0.1)
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
+    for ours, theirs in zip(masks, expected.masks, strict=True):
+        assert ours.shape == theirs.shape
+        assert (ours == theirs).mean() > 0.999
+
+
+class Session:
+    """Has a test pipeline, and keeps the image that it gets."""
+
+    def __init__(self, **step):
+        facts = dict(test_pipeline=[dict(type='mmdet.Resize', **step)])
+        self.custom_metadata_map = {k: json.dumps(v) for k, v in facts.items()}
+
+    def get_modelmeta(self):
+        return self
+
+    def run(self, names, inputs):
+        self.image = inputs['images'][0].transpose(1, 2, 0)
+        return np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)
+
+
+@pytest.mark.parametrize(
+    ('step', 'size'),
+    [
+        (dict(scale=(200, 100), keep_ratio=True), (133, 100)),
+        (dict(scale=(200, 60), keep_ratio=True), (80, 60)),
+        (dict(scale=(70, 60), keep_ratio=False), (70, 60)),
+        (dict(scale_factor=0.5, keep_ratio=True), (64, 48)),
+    ],
+)
+def test_who_reads_it_resizes_as_opencv(step, size, photo):
+    consumer = runpy.run_path(f'{ROOT}/tools/deployment/detect_onnx.py')
+    session, image = Session(**step), Image.open(photo).convert('RGB')
+    assert list(consumer['detect'](session, image)) == []
+    expected = cv2.resize(np.asarray(image), size).astype(float)
+    assert session.image.shape == expected.shape
+    assert abs(session.image - expected).max() <= 1
+
+
+def test_its_command(exported, photo, tmp_path, monkeypatch, capsys):
+    script = f'{ROOT}/tools/deployment/detect_onnx.py'
+    command = [script, str(exported[0]), str(photo), f'{tmp_path}/a.png', '0']
+    monkeypatch.setattr(sys, 'argv', command)
+    runpy.run_path(script, run_name='__main__')
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert (Image.open(tmp_path / 'a.png').size) == (128, 96)
+
+
+def test_faster_rcnn_of_one_size(tmp_path, photo):
+    run = make(tmp_path, NO_MASKS)
+    path = run / 'model.onnx'
+    options = ('--program', '--shape', 64, 96)
+    said = tool(TOOL, run, path, *options, check=photo).stdout
+    assert '1 images: 5 of 5 detections' in said, said[-900:]
+    session = runtime.InferenceSession(path)
+    assert session.get_inputs()[0].shape == [1, 3, 64, 96]
+    program = torch.export.load(path.with_suffix('.pt2')).module()
+    image = torch.rand(1, 3, 64, 96) * 255
+    expected = [output.numpy() for output in program(image)]
+    assert match(session.run(None, {'images': image.numpy()}), expected).all()
+
+
+def test_errors_in_one_line(run, tmp_path):
+    result = tool(TOOL, run, tmp_path / 'model.pt', check=False)
+    last = result.stdout.splitlines()[-1]
+    assert last.endswith('model.pt: the name of an ONNX file ends in .onnx')
+    result = tool(TOOL, run, tmp_path / 'a.onnx', '--program', check=False)
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith('a program of torch.export is for images of one')
