@@ -20,7 +20,7 @@ from halvit_mm.datasets.shapes import draw_detection_split
 
 from ..tiny_detector import make_run
 from ..tools.conftest import imported, run_script
-from . import hostile_data  # noqa: F401, adds its cases
+from . import hostile_data, hostile_text  # noqa: F401, add their cases
 from .hostile_files import CASES, HARMLESS
 from .results import keep
 
