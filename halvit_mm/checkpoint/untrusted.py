@@ -81,7 +81,7 @@ def load_torch(path: Path, device: Any = 'cpu') -> Any:
 
 
 def _describe(path: Path, error: UnpicklingError) -> str:
-    reason = re.search(r'Unsupported [^.]*\S*', str(error))
+    reason = re.search(r'(?i)unsupported [^.]*\S*', str(error))
     if reason and 'operand' in reason.group():
         return _damaged(path, reason.group())
     return (

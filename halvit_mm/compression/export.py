@@ -129,6 +129,12 @@ def _structures(header: Optional[Header], path: Path) -> List[Structure]:
                 f'{path}: a base of {numbers[0]!r:.40} x {numbers[1]!r:.40} '
                 'is not in it'
             )
+    names = [target.name for s in found for target in s.targets]
+    are_text = all(isinstance(name, str) for name in names)
+    if not are_text or len(set(names)) < len(names):
+        raise ValueError(
+            f'{path}: its structures name a weight twice or by no text'
+        )
     return found
 
 
@@ -146,7 +152,7 @@ def load_compressed(model: nn.Module, path: Path) -> List[Structure]:
     structures = read_structures(path)
     try:
         attach_structure(model, structures)
-    except ValueError as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f'{path}: {error}') from error
     load_weights(model, str(path), min_coverage=1.0)
     return structures

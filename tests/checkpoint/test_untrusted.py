@@ -1,27 +1,38 @@
 """Nothing that a file holds is executed, whoever loads it."""
 
-from pathlib import Path
+import json
+import random
+import shutil
+import zipfile
 
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as host
+from safetensors.torch import save_file
 
 from halvit_mm import weights
-from halvit_mm.checkpoint import check_model, load_content, untrusted
+from halvit_mm.checkpoint import (
+    check_model,
+    load_content,
+    read_header,
+    read_state_dict,
+    save_weights,
+    untrusted,
+)
 from halvit_mm.weights import load_from_data_only
 from tests.engine.tiny_run import tiny_runner
 from tests.tools.conftest import tool
 
 
 class Payload:
-    """Touches a file when it is unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
 
     def __reduce__(self):
-        return Path.touch, (self.path,)
+        return shutil.copyfile, (__file__, str(self.path))
 
 
 @pytest.fixture
@@ -57,7 +68,7 @@ def test_a_pickle_is_refused_and_the_way_round_named(load, evil, marker):
 
 
 def test_what_others_have_announced_does_not_count(evil, marker):
-    with torch.serialization.safe_globals([Path.touch, type(marker)]):
+    with torch.serialization.safe_globals([shutil.copyfile]):
         before = set(torch.serialization.get_safe_globals())
         with pytest.raises(ValueError, match='is not a plain checkpoint'):
             load_content(evil)
@@ -131,3 +142,56 @@ def test_nobody_is_trusted_unasked(monkeypatch):
     assert not untrusted.is_trusted()
     untrusted.trust_files()
     assert untrusted.is_trusted()
+
+
+@pytest.mark.parametrize('is_ours', [True, False])
+def test_a_flipped_bit_is_told_or_changes_nothing(is_ours, tmp_path):
+    path, rng = tmp_path / 'a.pth', random.Random(0)
+    state = dict(a=torch.arange(99.0), b=torch.ones(9))
+    save_weights(path, state) if is_ours else torch.save(state, path)
+    whole, told = path.read_bytes(), 0
+    for _ in range(40):
+        changed = bytearray(whole)
+        changed[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        try:
+            found = read_state_dict(str(path))
+        except ValueError as error:
+            assert 'a.pth' in str(error)
+            told += 1
+            continue
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[k], state[k]) for k in state)
+    assert told > 20
+
+
+def test_a_checkpoint_that_is_compressed_is_refused(tmp_path):
+    torch.save(dict(a=torch.zeros(10**5)), tmp_path / 'a.pth')
+    path = tmp_path / 'b.pth'
+    with zipfile.ZipFile(tmp_path / 'a.pth') as old:
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+    with pytest.raises(ValueError, match='b.pth would unpack to 400,'):
+        load_content(path)
+
+
+@pytest.mark.parametrize(
+    'entries',
+    [
+        dict(format='other'),
+        dict(classes='cat'),
+        dict(classes=[1]),
+        dict(palette=[[1, 2]]),
+        dict(palette=[[1, 2, 'x']]),
+        dict(variant=[]),
+    ],
+)
+def test_what_a_header_says_is_of_its_kind(entries, tmp_path):
+    path = tmp_path / 'a.safetensors'
+    header = save_weights(path, dict(a=torch.ones(2)))
+    text = json.dumps(dict(header, **entries))
+    save_file(dict(a=torch.ones(2)), path, {'halvit_mm': text})
+    (name,) = entries
+    with pytest.raises(ValueError, match=f'a.safe.* is damaged: {name} is'):
+        read_header(path)

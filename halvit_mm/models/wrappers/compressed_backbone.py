@@ -58,7 +58,7 @@ class CompressedBackbone(BaseModule):
         structures = read_structures(Path(checkpoint))
         try:
             attach_structure(self.inner, structures, self.prefix)
-        except ValueError as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ValueError(f'{checkpoint}: {error}') from error
 
     def init_weights(self) -> None:
