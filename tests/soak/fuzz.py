@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -54,8 +53,7 @@ from ..compression.models import GROUPS, Net  # noqa: E402
 from .results import FOLDER, keep  # noqa: E402
 
 unpickler.Unpickler.load = atheris.instrument_func(unpickler.Unpickler.load)
-MEMORY = Path('/dev/shm')
-FILE = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None), 'fuzz')
+MEMORY = '/dev/shm' if Path('/dev/shm').is_dir() else None
 
 
 def seed_torch(path: Path) -> bytes:
@@ -140,7 +138,7 @@ def read_fips(path: str) -> None:
 
 
 def read_annotations(path: str) -> None:
-    file = read_coco(path, str(FILE.parent))
+    file = read_coco(path, str(Path(path).parent))
     file.describe()
     Path(f'{path}.json').write_text(json.dumps(file.annotations))
     read_results(f'{path}.json', file)
@@ -186,7 +184,7 @@ def fuzz(name: str, seconds: int, corpus: str) -> None:
     a file that is right otherwise.
     """
     suffix, read, make_seed, put, part_of = TARGETS[name]
-    path = FILE.with_suffix(suffix)
+    path = Path(corpus).with_name(f'fuzz{suffix}')
     seed = make_seed(path)
     Path(corpus, 'whole').write_bytes(b'\0' + seed)
     Path(corpus, 'part').write_bytes(b'\1' + part_of(seed))
@@ -199,7 +197,7 @@ def fuzz(name: str, seconds: int, corpus: str) -> None:
         try:
             read(str(path))
         except ValueError as error:
-            if str(FILE) not in str(error):
+            if str(path) not in str(error):
                 raise
 
     options = [
@@ -212,7 +210,9 @@ def fuzz(name: str, seconds: int, corpus: str) -> None:
 
 def run(name: str, seconds: int) -> dict:
     """Fuzz one target in a process of its own."""
-    with tempfile.TemporaryDirectory() as corpus:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        corpus = f'{folder}/corpus'
+        os.mkdir(corpus)
         command = [sys.executable, '-m', 'tests.soak.fuzz', '--child', name]
         result = subprocess.run(
             [*command, '--seconds', f'{seconds}', '--corpus', corpus],
@@ -244,14 +244,11 @@ def main():
     parser.add_argument('--child', help=argparse.SUPPRESS)
     parser.add_argument('--corpus', help=argparse.SUPPRESS)
     args = parser.parse_args()
-    try:
-        if args.child:
-            fuzz(args.child, args.seconds, args.corpus)
-        names = [args.only] if args.only else TARGETS
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            runs = list(pool.map(lambda x: run(x, args.seconds), names))
-    finally:
-        shutil.rmtree(FILE.parent, ignore_errors=True)
+    if args.child:
+        fuzz(args.child, args.seconds, args.corpus)
+    names = [args.only] if args.only else TARGETS
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = list(pool.map(lambda x: run(x, args.seconds), names))
     if args.only:
         sys.exit(json.dumps(runs, indent=1))
     keep('fuzz', runs, dict(clean=len(TARGETS)))
