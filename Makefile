@@ -59,6 +59,10 @@ soak: $(VENV)/.ready
 	$(VENV)/bin/python -m tests.soak.broken_numbers
 	$(VENV)/bin/python -m tests.soak.hooks
 	$(VENV)/bin/python -m tests.soak.memory
+	$(VENV)/bin/python -m tests.soak.hostile
+	$(VENV)/bin/python -m tests.soak.damage
+	$(VENV)/bin/python -m pip install --quiet '.[fuzz]'
+	$(VENV)/bin/python -m tests.soak.fuzz
 
 # On a machine with a GPU and the CUDA toolkit: builds the operators in place,
 # proves them and times them; then the other tests that need a GPU.

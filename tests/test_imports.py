@@ -99,6 +99,7 @@ RULES = {
         others=('torch', 'mmengine', 'mmpretrain.engine', 'numpy'),
     ),
     'visualization': Rule(
+        ours=('datasets.coco_check',),
         others=('cv2', 'matplotlib', 'numpy', 'pycocotools'),
         lazily=('supervision',),  # an extra
     ),

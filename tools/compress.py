@@ -23,6 +23,7 @@ from rich.table import Table
 
 from halvit_mm.apis.cli import (
     add_config_options,
+    add_unsafe_load,
     errors_in_short,
     read_config,
 )
@@ -48,6 +49,7 @@ def parse_args():
         '--device', help='by default the GPU, where there is one'
     )
     add_config_options(parser)
+    add_unsafe_load(parser)
     return parser.parse_args()
 
 

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from halvit_mm.apis import Predictor
-from halvit_mm.apis.cli import errors_in_short
+from halvit_mm.apis.cli import add_unsafe_load, errors_in_short
 from halvit_mm.visualization import load_supervision
 
 
@@ -54,6 +54,7 @@ def parse_args():
     parser.add_argument(
         '--device', help='by default the GPU, where there is one'
     )
+    add_unsafe_load(parser)
     return parser.parse_args()
 
 

@@ -11,6 +11,7 @@ from typing import Iterator, Optional
 
 from mmengine.config import Config, DictAction
 
+from ..checkpoint import trust_files
 from .config import AMP_CHOICES, load_config
 
 #: What PyTorch makes of an error in a process that loads data: the name of
@@ -42,6 +43,14 @@ class OptionAction(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except AssertionError as error:  # brackets that are not closed
             raise argparse.ArgumentError(self, f'{error}') from None
+
+
+class TrustAction(argparse.Action):
+    """Lets files run code, from the moment it is read."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Call :func:`.trust_files`."""
+        trust_files()
 
 
 def read_config(path: str, options: Optional[dict], **kwargs) -> Config:
@@ -97,6 +106,17 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_unsafe_load(parser: argparse.ArgumentParser) -> None:
+    """Add ``--unsafe-load`` to a parser."""
+    parser.add_argument(
+        '--unsafe-load',
+        action=TrustAction,
+        nargs=0,
+        help='let files of weights run the code that is in them: only of '
+        'people whom you would let use your account',
+    )
+
+
 def add_amp_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--amp`` to a parser."""
     parser.add_argument(
@@ -122,6 +142,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_amp_argument(parser)
     add_config_options(parser)
+    add_unsafe_load(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],

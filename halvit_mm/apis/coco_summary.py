@@ -2,12 +2,11 @@
 
 import contextlib
 import io
-import json
-from pathlib import Path
 from typing import Dict, Optional, Sequence
 
 import numpy as np
 
+from ..datasets import read_results
 from ..datasets.coco import CheckedCOCO
 from .table import Table
 
@@ -49,7 +48,9 @@ def coco_summary(
         ``AP, AP50, AP75, AP_small, AP_medium, AP_large`` from 0 to 1, -1
         where there is no such object in the annotations.
     """
-    results = json.loads(Path(result_file).read_text())
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = CheckedCOCO(ann_file, copies=True)
+    results = read_results(result_file, truth.file)
     if iou_type == 'segm':
         # As in the host, areas are those of the masks, not of the boxes.
         results = [
@@ -57,7 +58,6 @@ def coco_summary(
             for result in results
         ]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = CheckedCOCO(ann_file, copies=True)
         if not results:
             return dict.fromkeys(_ITEMS, 0.0)
         evaluation = COCOeval(truth, truth.loadRes(results), iou_type)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .header import HEADER_KEY, VERSION, Header, host_meta, parse_header
 from .model_types import check_model, check_pipeline
-from .untrusted import data_only, named_faults
+from .untrusted import load_torch, named_faults
 
 _SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
 
@@ -174,13 +174,12 @@ def load_content(
                 content = {k: file.get_tensor(k) for k in file.keys()}
             tensors = content
         else:
-            with data_only(path):
-                content = torch.load(path, device, weights_only=True)
+            content = load_torch(path, device)
             metadata = content if isinstance(content, dict) else {}
             tensors = metadata.get('state_dict', {})
-    header = parse_header(metadata, path)
-    if header is not None and _checksum(tensors) != header.get('sha256'):
-        raise ValueError(f'{path} is damaged: its checksum does not fit')
+        header = parse_header(metadata, path)
+        if header is not None and _checksum(tensors) != header.get('sha256'):
+            raise ValueError(f'{path} is damaged: its checksum does not fit')
     return content, header
 
 

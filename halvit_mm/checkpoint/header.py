@@ -23,6 +23,32 @@ Header = Dict[str, Any]
 
 HEADER_KEY = 'halvit_mm'
 VERSION = 2
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return value is None or (
+        isinstance(value, list) and all(isinstance(x, kind) for x in value)
+    )
+
+
+#: Entry -> whether a value can be one.
+_KINDS = {
+    'format': lambda value: value in ('dense', 'fips'),
+    'classes': lambda value: _is_list(value, str),
+    'palette': lambda value: (
+        _is_list(value, list)
+        and all(len(c) == 3 and _is_list(c, int) for c in value or ())
+    ),
+    'variant': lambda value: _is_list([value], (str, type(None))),
+}
+#: What reading it raises where it is of other types, or nested too deep.
+_NO_HEADER = (
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 #: Metadata entry of compressed files of version 1.
 _FIPS_1 = 'halvit_mm.fips'
 
@@ -51,13 +77,18 @@ def parse_header(metadata: Dict, path: Path) -> Optional[Header]:
     try:
         header, known = _decode(metadata)
         version = header and header['version']
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _NO_HEADER as error:
         raise ValueError(f'{path}: its header is damaged: {error}') from error
     if version != known:
         raise ValueError(
             f'{path} has version {version} of the format, this code reads '
             f'version {known}'
         )
+    for key, value in (header or {}).items():
+        if key in _KINDS and not _KINDS[key](value):
+            raise ValueError(
+                f'{path}: its header is damaged: {key} is {value!r:.80}'
+            )
     if header is not None and header.get('model') is not None:
         # Weights under an old name are read; who builds checks once more.
         check_model(header['model'], path, ALLOWED_TYPES | set(RENAMED_TYPES))

@@ -12,6 +12,7 @@ from typing import Any, Container, Iterable, Iterator, Optional, Tuple
 from .log import say
 
 _SCOPES = ('halvit_mm.', 'mmdet.', 'mmpretrain.', 'mmengine.')
+_DEPTH = 64  # of dicts and lists in one another
 
 #: Types that a model in a header may name, with or without a scope in front.
 ALLOWED_TYPES = frozenset(
@@ -81,6 +82,11 @@ def check_model(
                     'not among the types that a file may name (ALLOWED_... '
                     'in halvit_mm.checkpoint.model_types)'
                 )
+        elif where.endswith('._scope_') and f'{value}.' not in _SCOPES:
+            raise ValueError(  # the hosts import what it names
+                f'{path}: {where} in its header is {value!r}, which is not '
+                f'among {", ".join(s[:-1] for s in _SCOPES)}'
+            )
         elif not isinstance(value, (str, int, float, bool, type(None))):
             raise ValueError(
                 f'{path}: {where} in its header is a {type(value).__name__}, '
@@ -160,16 +166,20 @@ def _without_files(node: Any) -> Any:
     return found
 
 
-def _values(node: Any, where: str) -> Iterator[Tuple[str, Any]]:
+def _values(
+    node: Any, where: str, depth: int = _DEPTH
+) -> Iterator[Tuple[str, Any]]:
     """Every type, every value that is no dict or list, and their places."""
+    if not depth:
+        raise ValueError(f'{where:.80}... is nested too deep')
     if isinstance(node, dict):
         for key, value in node.items():
             if key == 'type':
                 yield f'{where}.type', value
             else:
-                yield from _values(value, f'{where}.{key}')
+                yield from _values(value, f'{where}.{key}', depth - 1)
     elif isinstance(node, (list, tuple)):
         for i, value in enumerate(node):
-            yield from _values(value, f'{where}.{i}')
+            yield from _values(value, f'{where}.{i}', depth - 1)
     else:
         yield where, node

@@ -39,11 +39,17 @@ def unpack(
     Args:
         tensors: What was stored.
         shapes: Name -> shape of each packed factor.
+
+    Raises:
+        EOFError: If a mask has too few bits for its shape.
     """
     tensors = dict(tensors)
     for name, shape in shapes.items():
         values = tensors.pop(f'{name}.values')
-        mask = _unpack_bits(tensors.pop(f'{name}.mask'), shape)
+        bits = tensors.pop(f'{name}.mask')
+        if math.prod(shape) > 8 * bits.numel():
+            raise EOFError(f'{bits.numel()} bytes of {name}.mask for {shape}')
+        mask = _unpack_bits(bits, shape)
         factor = values.new_zeros(shape)
         factor[mask] = values
         tensors[name] = factor

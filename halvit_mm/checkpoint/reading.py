@@ -6,11 +6,12 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from torch import Tensor
 
 from .classes import classes_of
+from .fetching import local_copy
 from .files import load_content
 from .header import HEADER_KEY, Header
 from .log import say
 from .packing import unpack
-from .untrusted import data_only
+from .untrusted import named_faults
 
 StateDict = Dict[str, Tensor]
 
@@ -55,8 +56,7 @@ def read_weights(
 
     Args:
         path: A file of safetensors, compressed or not, or of ``torch.save``,
-            or an address with a scheme (``https://``, ``torchvision://``)
-            that the host knows.
+            or an address, see :func:`.local_copy`.
         key: Entry that holds the weights, where there are several, such as
             ``'state_dict_ema'``.
         map_location: Device to read to, by default the CPU.
@@ -70,11 +70,8 @@ def read_weights(
             weights, or several entries of them with names that are not known
             here, or cannot be fetched.
     """
-    path, device, header = str(path), map_location or 'cpu', None
-    if '://' in path:
-        content = _fetch(path, device)
-    else:
-        content, header = load_content(path, device)
+    path = local_copy(str(path))
+    content, header = load_content(path, map_location or 'cpu')
     classes = classes_of(content, header)
     content = _entry_of(content, key, path)
     if not isinstance(content, dict):
@@ -86,7 +83,8 @@ def read_weights(
     if others:
         say(f'{path}: no tensors, left out ({len(others)}): {others[:5]}')
     if header is not None and header['format'] == 'fips':
-        tensors = unpack(tensors, header.get('shapes') or {})
+        with named_faults(path):
+            tensors = unpack(tensors, header.get('shapes') or {})
     return Weights(_without_wrappers(tensors, path), header, classes)
 
 
@@ -160,22 +158,3 @@ def _without_wrappers(tensors: StateDict, path: str) -> StateDict:
     if taken_off:
         say(f'{path}: names without {", ".join(sorted(taken_off))}')
     return found
-
-
-def _fetch(path: str, device: str) -> Any:
-    """Let the host download a checkpoint and read it, as data only."""
-    from mmengine.runner import CheckpointLoader
-
-    if path.endswith('.safetensors'):
-        raise ValueError(
-            f'{path}: the host downloads files of torch.save only; download '
-            'it yourself and give the name of the file'
-        )
-    try:
-        with data_only(path):
-            return CheckpointLoader.load_checkpoint(path, map_location=device)
-    except (EOFError, ImportError, LookupError, OSError, RuntimeError) as e:
-        raise ValueError(
-            f'{path} cannot be fetched ({type(e).__name__}: {e}): '
-            'download it by another way and give the name of the file'
-        ) from e

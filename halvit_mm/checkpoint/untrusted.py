@@ -3,19 +3,24 @@
 import os
 import re
 import struct
+import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Iterator
+from typing import Any, Iterator
 
+import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
-from ..compat.checkpoints import allow_mmengine_checkpoints
+from ..compat.checkpoints import only_mmengine_checkpoints
+from .log import say
 
-_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-#: What torch and safetensors raise for bytes that make no sense.
+#: What torch, safetensors and zipfile raise for bytes that make no sense.
 _DAMAGED = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     LookupError,
@@ -26,41 +31,113 @@ _DAMAGED = (
     TypeError,
     UnicodeError,
     struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
+_DEPTH = 64  # of dicts and lists in one another; checkpoints have about ten
+_trusted = False
 
 
-@contextmanager
-def data_only(path: Path) -> Iterator[None]:
-    """Let torch, and the host around it, read nothing but data.
+def trust_files() -> None:
+    """Let every file that this process loads from now on run its code.
+
+    ``--unsafe-load`` of the tools calls it. Nothing else does.
+    """
+    global _trusted
+    _trusted = True
+    say('files of weights may run code: --unsafe-load')
+
+
+def is_trusted() -> bool:
+    """Whether :func:`trust_files` was called."""
+    return _trusted
+
+
+def load_torch(path: Path, device: Any = 'cpu') -> Any:
+    """Read a file of ``torch.save`` as data, after a check of its sums.
 
     Args:
-        path: What is read, for the error.
+        path: The file, inside of :func:`named_faults`. The older format,
+            which is no zip, has no checksums.
+        device: As ``map_location`` of ``torch.load``.
 
     Raises:
-        ValueError: If it holds more, or is damaged; it names the cure.
+        ValueError: If it holds more than data, is damaged, or would become
+            larger in memory than it is; the message names the cure.
     """
-    # Any call of the host's loader withdraws what was announced, and the
-    # host would go on with weights_only=False after a refusal.
-    allow_mmengine_checkpoints()
-    before = os.environ.get(_FORCE)
-    os.environ[_FORCE] = '1'
+    if zipfile.is_zipfile(path):
+        check_whole(path)
+    if _trusted:
+        return torch.load(path, device, weights_only=False)
+    with only_mmengine_checkpoints():
+        try:
+            content = torch.load(path, device, weights_only=True)
+        except UnpicklingError as error:
+            raise ValueError(_describe(path, error)) from error
+        except ValueError as error:
+            raise ValueError(_damaged(path, f'{error}')) from error
+    _check_sizes(content, path)
+    return content
+
+
+def _describe(path: Path, error: UnpicklingError) -> str:
+    reason = re.search(r'(?i)unsupported [^.]*\S*', str(error))
+    if reason and 'operand' in reason.group():
+        return _damaged(path, reason.group())
+    return (
+        f'{path} is not a plain checkpoint: '
+        f'{reason.group() if reason else error} Loading it would run code. If '
+        'you trust whoever made it, add --unsafe-load (in Python, call '
+        'halvit_mm.checkpoint.trust_files()), and save its state dict alone'
+    )
+
+
+def check_whole(path: Path) -> None:
+    """Check a file of ``torch.save`` without loading it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is cut short, its checksums do not fit, or it would
+            unpack to more than its size: torch compresses nothing.
+    """
     try:
-        yield
-    except UnpicklingError as error:
-        reason = re.search(r'Unsupported [^.]*\S*', str(error))
-        if reason and 'operand' in reason.group():
-            raise ValueError(_damaged(path, reason.group())) from error
+        with zipfile.ZipFile(path) as file:
+            unpacked = sum(info.file_size for info in file.infolist())
+            is_larger = unpacked > os.path.getsize(path)
+            damaged = None if is_larger else file.testzip()
+    except (*_DAMAGED, ValueError) as error:
+        raise ValueError(f'{path} is not whole: {error}') from error
+    if is_larger:
         raise ValueError(
-            f'{path} is not a plain checkpoint: '
-            f'{reason.group() if reason else error} If you trust it, load it '
-            'with torch.load(..., weights_only=False) and save its state dict '
-            'alone'
-        ) from error
-    finally:
-        if before is None:
-            del os.environ[_FORCE]
-        else:
-            os.environ[_FORCE] = before
+            f'{path} would unpack to {unpacked:,} bytes, more than it has: no '
+            'checkpoint is compressed'
+        )
+    if damaged is not None:
+        raise ValueError(f'{path} is damaged in {damaged}')
+
+
+def _check_sizes(content: Any, path: Path) -> None:
+    """Refuse tensors that few bytes stand for, and dicts in themselves."""
+    size, level = os.path.getsize(path), {0: [content]}
+    for _ in range(_DEPTH):
+        inner = {}
+        for node in level.values():
+            for value in node.values() if isinstance(node, dict) else node:
+                if isinstance(value, (dict, list, tuple)):
+                    inner[id(value)] = value
+                elif isinstance(value, Tensor):
+                    bytes_ = value.numel() * value.element_size()
+                    if bytes_ > size or value.is_meta:
+                        raise ValueError(
+                            f'{path} has {size:,} bytes, and in it is a '
+                            f'tensor of the shape {tuple(value.shape)}'
+                        )
+        level = inner
+        if not level:
+            return
+    raise ValueError(f'{path}: dicts and lists are in one another too deep')
 
 
 @contextmanager

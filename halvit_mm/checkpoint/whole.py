@@ -1,6 +1,5 @@
 """Whether a checkpoint is whole, and the newest one that is."""
 
-import zipfile
 from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
@@ -8,24 +7,6 @@ import torch
 
 from .files import load_content
 from .log import say
-
-
-def check_whole(path: Path) -> None:
-    """Check a file of ``torch.save`` without loading it.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: If it is cut short or its checksums do not fit.
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path} is not whole: {error}') from error
-    if damaged is not None:
-        raise ValueError(f'{path} is damaged in {damaged}')
 
 
 def not_finite(state_dict: dict) -> List[str]:
@@ -71,7 +52,6 @@ def _candidates(folder: Path) -> Iterator[Tuple[Path, str]]:
     found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in found:
         try:
-            check_whole(path)
             content, _ = load_content(path)
         except ValueError as error:
             yield path, str(error)

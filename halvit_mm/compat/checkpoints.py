@@ -3,11 +3,13 @@
 ``torch.load`` admits only known classes there. A checkpoint of mmengine holds
 its logging history; mmengine 0.10.7 does not announce those classes, so that
 resuming fails with ``Unsupported global``. Later versions announce them for
-the time of a call and withdraw them afterwards, ours as well: they are
-announced again before every read of our own.
+the time of a call and withdraw them afterwards, ours as well: every read of
+our own announces them again.
 """
 
 from argparse import Namespace
+from contextlib import contextmanager
+from typing import Iterator
 
 import numpy as np
 import torch
@@ -20,6 +22,23 @@ def _history_method(owner: type, name: str):
     if owner is not HistoryBuffer or name.startswith('_'):
         raise ValueError(f'a checkpoint asks for {owner!r}.{name}')
     return getattr(owner, name)
+
+
+@contextmanager
+def only_mmengine_checkpoints() -> Iterator[None]:
+    """Let torch read what a checkpoint of mmengine holds, and nothing more.
+
+    What others have announced, such as the host's ``getattr``, is announced
+    again afterwards.
+    """
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    allow_mmengine_checkpoints()
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 def allow_mmengine_checkpoints() -> None:

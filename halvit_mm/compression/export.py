@@ -15,6 +15,7 @@ from ..checkpoint.files import load_content, read_header, save_weights
 from ..checkpoint.header import Header, host_meta
 from ..checkpoint.loading import load_weights
 from ..checkpoint.packing import pack, unpack
+from ..checkpoint.untrusted import named_faults
 from .parametrization import factors
 from .structure import Structure, attach_structure
 
@@ -99,7 +100,8 @@ def read_compressed(path: Path) -> CompressedFile:
     _check_exists(path)
     content, header = load_content(path)
     structures = _structures(header, path)
-    state_dict = unpack(content, header['shapes'])
+    with named_faults(path):
+        state_dict = unpack(content, header['shapes'])
     return CompressedFile(structures, state_dict, host_meta(header))
 
 
@@ -117,7 +119,23 @@ def _check_exists(path: Path) -> None:
 def _structures(header: Optional[Header], path: Path) -> List[Structure]:
     if header is None or header['format'] != 'fips':
         raise ValueError(f'{path} is no compressed file of FiPS')
-    return [Structure.from_json(values) for values in header['structures']]
+    with named_faults(path):
+        found = [Structure.from_json(v) for v in header['structures']]
+        size = Path(path).stat().st_size
+    for structure in found:
+        numbers = (structure.dim, structure.rank)
+        if not all(type(n) is int and 0 < n <= size for n in numbers):
+            raise ValueError(
+                f'{path}: a base of {numbers[0]!r:.40} x {numbers[1]!r:.40} '
+                'is not in it'
+            )
+    names = [target.name for s in found for target in s.targets]
+    are_text = all(isinstance(name, str) for name in names)
+    if not are_text or len(set(names)) < len(names):
+        raise ValueError(
+            f'{path}: its structures name a weight twice or by no text'
+        )
+    return found
 
 
 def load_compressed(model: nn.Module, path: Path) -> List[Structure]:
@@ -132,6 +150,9 @@ def load_compressed(model: nn.Module, path: Path) -> List[Structure]:
             architecture.
     """
     structures = read_structures(path)
-    attach_structure(model, structures)
+    try:
+        attach_structure(model, structures)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f'{path}: {error}') from error
     load_weights(model, str(path), min_coverage=1.0)
     return structures

@@ -9,7 +9,7 @@ from typing import Dict, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint.files import atomic_write
+from ..checkpoint.files import atomic_write, load_content
 from .config import FiPSConfig
 
 #: Settings that do not change the result; of images, the batches tell.
@@ -62,7 +62,7 @@ class State:
         """
         if not self.path.is_file():
             return None
-        state = torch.load(self.path, map_location='cpu', weights_only=True)
+        state, _ = load_content(self.path)
         if state['digest'] != self.digest:
             raise ValueError(
                 f'{self.path} is a state of other settings, weights or '

@@ -1,8 +1,5 @@
 """Detections beside the ground truth."""
 
-import contextlib
-import io
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
@@ -14,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
+
+from ..datasets.coco_check import read_coco, read_results, require_below
 
 
 def _mask(annotation: dict, size: Tuple[int, int]) -> Optional[np.ndarray]:
@@ -100,17 +98,10 @@ def read_image(path: Path, size: tuple) -> Optional[np.ndarray]:
     )
 
 
-def _read_results(path: str, truth: COCO) -> Dict[int, List[dict]]:
-    """Image -> its detections."""
+def _by_image(objects: List[dict]) -> Dict[int, List[dict]]:
     found = defaultdict(list)
-    for result in json.loads(Path(path).read_text()):
-        image, category = result['image_id'], result['category_id']
-        if image not in truth.imgs or category not in truth.cats:
-            raise ValueError(
-                f'{path} is not of these annotations, which have no image '
-                f'{image} or no category {category}'
-            )
-        found[image].append(result)
+    for one in objects:
+        found[one['image_id']].append(one)
     return found
 
 
@@ -138,18 +129,20 @@ def draw_detections(
         What could not be drawn -> how many of them.
 
     Raises:
-        ValueError: If the files belong to different data, or if no image can
-            be read.
+        DataError: If one of the files cannot be used, or they are of
+            different data.
+        ValueError: If no image can be read.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(ann_file)
-    found = _read_results(result_file, truth)
-    names = {key: category['name'] for key, category in truth.cats.items()}
-    ids = sorted(i for i in truth.imgs if truth.imgToAnns[i])
-    ids = ids or sorted(truth.imgs)
+    file = read_coco(ann_file, image_dir)
+    require_below(file, image_dir)
+    truth = _by_image(file.annotations)
+    found = _by_image(read_results(result_file, file))
+    names = {category['id']: category['name'] for category in file.categories}
+    infos = {image['id']: image for image in file.images}
+    ids = sorted(truth) or sorted(infos)
     images, skipped = {}, Counter()
     for img_id in ids[:: max(1, len(ids) // num_images)][:num_images]:
-        info = truth.imgs[img_id]
+        info = infos[img_id]
         path = Path(image_dir) / info['file_name']
         image = read_image(path, (info.get('height'), info.get('width')))
         if image is None:
@@ -164,7 +157,7 @@ def draw_detections(
     grid = figure.subplots(2, len(images), squeeze=False)
     for column, (img_id, image) in zip(grid.T, images.items()):
         detections = [d for d in found[img_id] if d['score'] >= score_thr]
-        objects = (truth.imgToAnns[img_id], detections)
+        objects = (truth[img_id], detections)
         skipped['objects without box and mask'] += sum(
             _draw(axes, image, names, part)
             for axes, part in zip(column, objects)

@@ -117,8 +117,13 @@ def test_a_coco_json(predictor, tmp_path):
     path = tmp_path / 'annotations' / 'test.json'
     path.parent.mkdir()
     path.write_text(json.dumps(dict(images=images, categories=categories)))
+    other, leaving = path.with_name('other.json'), tmp_path / 'images/a.png'
+    images[0]['file_name'] = str(leaving)
+    other.write_text(json.dumps(dict(images=images, categories=categories)))
     with pytest.raises(FileNotFoundError, match='none of the 4 .* --images'):
         predictor.save(str(path), str(tmp_path / 'no'))
+    with pytest.raises(ValueError, match=f'names leave .*: {leaving}'):
+        predictor.save(str(other), str(tmp_path / 'no'))
     summary = predictor.save(
         str(path),
         str(tmp_path / 'out'),

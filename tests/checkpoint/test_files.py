@@ -23,7 +23,7 @@ from halvit_mm.checkpoint import (
     save_weights,
 )
 from halvit_mm.models import GroupedViT, HaLViT
-from halvit_mm.weights import load_from_safetensors
+from halvit_mm.weights import load_from_data_only
 from tests.helpers import ARCH, build, randomise
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_both_formats_have_one_header(suffix, tmp_path):
     if suffix == 'pth':  # for the hosts
         assert torch.load(path, weights_only=True)['meta'] == meta
     else:
-        assert load_from_safetensors(str(path))['meta'] == meta
+        assert load_from_data_only(str(path))['meta'] == meta
 
 
 @pytest.mark.parametrize('gain', ['none', 'signed'])

@@ -1,5 +1,6 @@
 """What others wrap around weights: recognised, and said."""
 
+import shutil
 from argparse import Namespace
 from urllib.error import URLError
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.runner import CheckpointLoader, load_checkpoint
+from mmengine.runner import checkpoint as host
 from safetensors.torch import save_file
 
 from halvit_mm.checkpoint import load_weights, read_state_dict
@@ -190,48 +192,56 @@ def test_the_host_withdraws_nothing_from_us(path):
     assert equal(loaded(path), state)
 
 
-def test_an_address_is_left_to_the_host(path, monkeypatch):
+@pytest.fixture
+def fetched(path, monkeypatch, tmp_path):
+    """Addresses that are asked for; what is downloaded is ``path``."""
+    addresses = []
+
+    def download(address, target):
+        addresses.append(address)
+        shutil.copy(path, target)
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    known = dict(resnet0='https://x/net.pth')
+    monkeypatch.setattr(host, 'get_torchvision_models', lambda: known)
+    monkeypatch.setattr(host, 'get_mmcls_models', lambda: known)
+    return addresses
+
+
+def test_an_address_is_downloaded_once_and_read_as_data(path, fetched):
     state, _ = pair()
-    torch.save(state, path)
-    asked = []
-
-    def fetch(filename, map_location=None):
-        asked.append((filename, map_location))
-        # A host that would read anything is held back.
-        return torch.load(path, map_location, weights_only=False)
-
-    monkeypatch.setattr(
-        CheckpointLoader, '_get_checkpoint_loader', lambda path: fetch
-    )
-    address = 'torchvision://resnet0'
-    backbone = build(
-        PlainViT,
-        init_cfg=dict(
-            type='Pretrained', checkpoint=address, map_location='cpu'
-        ),
-    )
-    backbone.init_weights()
-    assert equal(backbone.state_dict(), state)
-    assert asked == [(address, 'cpu')]
-    torch.save(dict(state, hook=print), path)
-    with pytest.raises(ValueError, match='resnet0 is not a plain checkpoint'):
+    torch.save(behind('backbone.', state), path)
+    for address in ('torchvision://resnet0', 'https://x/net.pth?a=/b.pth'):
+        backbone = build(
+            PlainViT, init_cfg=dict(type='Pretrained', checkpoint=address)
+        )
         backbone.init_weights()
-    with pytest.raises(ValueError, match='download it yourself'):
-        read_state_dict('https://localhost/x.safetensors')
+        assert equal(backbone.state_dict(), state)
+        plain = build(PlainViT)
+        load_checkpoint(plain, 'mmcls://resnet0')  # by the host
+        assert equal(plain.state_dict(), state)
+    assert fetched == ['https://x/net.pth']
+    torch.save(dict(state, hook=print), path)
+    with pytest.raises(ValueError, match='more.pth is not a plain checkpoint'):
+        read_state_dict('https://x/more.pth')
 
 
-@pytest.mark.parametrize(
-    'error', [URLError('no network'), KeyError('x'), IndexError('x')]
-)
-def test_an_address_that_cannot_be_fetched(error, monkeypatch):
-    def fetch(*args, **kwargs):
+@pytest.mark.parametrize('error', [URLError('no network'), KeyError('x')])
+def test_an_address_that_cannot_be_fetched(error, fetched, monkeypatch):
+    def fail(*args):
         raise error
 
-    monkeypatch.setattr(
-        CheckpointLoader, '_get_checkpoint_loader', lambda path: fetch
-    )
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fail)
     with pytest.raises(ValueError, match='https://x/y.pth cannot be fetched'):
         read_state_dict('https://x/y.pth')
+
+
+@pytest.mark.parametrize('scheme', ['s3', 'a:s3', 'petrel', 'pavi', 'file'])
+def test_other_schemes_are_refused(scheme):
+    for load in (read_state_dict, CheckpointLoader.load_checkpoint):
+        with pytest.raises(ValueError, match=f'{scheme}:// is not read here'):
+            load(f'{scheme}://x/y.pth')
 
 
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])

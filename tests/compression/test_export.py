@@ -179,3 +179,35 @@ def test_no_host_is_needed(compressed):
     )
     output = run(sys.executable, '-c', code).stdout
     assert output.strip() == str(len(GROUPS))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(structures=[['a', 12, 10**12, False, []]]), 'a base of 12 x 10'),
+        (dict(structures=[['a', 12, '9', False, []]]), "of 12 x '9' is not"),
+        (dict(structures=[['a', 12]]), 'damaged or cut short .TypeError'),
+        (dict(structures=[['a', 9, 9, 0, [[7, 0, 9]]]]), 'by no text'),
+        (dict(structures=[['a', 9, 9, 0, [['b', 0, 9]] * 2]]), 'weight twice'),
+        (dict(structures=7), 'damaged or cut short .TypeError'),
+        (dict(shapes={'nothing': [2, 2]}), 'cut short .KeyError'),
+        (dict(shapes=None), 'cut short .AttributeError'),
+    ],
+)
+def test_a_header_that_is_not_of_the_file(compressed, change, message):
+    _, _, path = compressed
+    text = json.dumps({**read_header(path), **change})
+    save_file(load_file(path), path, {'halvit_mm': text})
+    with pytest.raises(ValueError, match=f'model.safetensors.*{message}'):
+        read_compressed(path)
+
+
+def test_a_mask_with_too_few_bits(compressed):
+    _, _, path = compressed
+    header = read_header(path)
+    for shape in header['shapes'].values():
+        shape[0] *= 10**6
+    text = json.dumps(header)
+    save_file(load_file(path), path, {'halvit_mm': text})
+    with pytest.raises(ValueError, match=r'cut short .EOFError: \d+ bytes'):
+        read_compressed(path)

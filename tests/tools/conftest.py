@@ -50,7 +50,7 @@ imported.set_forkserver_preload(
 )
 
 
-def _become(argv, environment, output):
+def run_script(argv, environment, output):
     """Run a script as Python does; all that is printed goes to a file."""
     with open(output, 'w') as file:
         for descriptor in (1, 2):
@@ -75,7 +75,7 @@ def tool(name, *args, options=(), check=True, **flags):
     argv = [f'tools/{name}.py', *map(str, args)]
     with tempfile.NamedTemporaryFile('r') as output:
         args = (argv, dict(os.environ), output.name)
-        process = imported.Process(target=_become, args=args)
+        process = imported.Process(target=run_script, args=args)
         process.start()
         process.join()
         result = Result(process.exitcode, output.read())

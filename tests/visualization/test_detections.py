@@ -79,7 +79,8 @@ def test_masks_and_boxes(draw, annotation, is_filled):
 
 def test_what_has_neither_is_counted(draw):
     nothing = dict(bbox=[], segmentation=[])
-    skipped, pixels = draw([nothing, dict(bbox=BOX), nothing])
+    nothing.update(image_id=1, category_id=7, score=0.9)
+    skipped, pixels = draw([dict(bbox=BOX)], [nothing, nothing])
     assert skipped == {'objects without box and mask': 2}
     assert count(pixels, COLOUR) > 100
 
@@ -100,7 +101,7 @@ def test_missing_and_broken_images(draw, tmp_path):
     (tmp_path / '3.png').unlink()
     with pytest.raises(ValueError, match='no image of .* can be read'):
         draw([], num_images=3)
-    with pytest.raises(ValueError, match='no image of .* can be read'):
+    with pytest.raises(ValueError, match='it has no "images"'):
         draw([], num_images=0)
 
 
@@ -130,3 +131,55 @@ def test_dark_sixteen_bits_are_visible(draw, tmp_path):
     grey[0] = 4096
     cv2.imwrite(str(tmp_path / '1.png'), grey)
     assert count(draw([])[1], 0.5) > 1000
+
+
+HUGE = dict(size=[10**5, 10**5], counts=[0, 4 * 10**9, 0, 4 * 10**9])
+SCRIBBLE = [(-1) ** (i // 2) * 9.9e5 for i in range(2000)]
+WRONG = {
+    'a large mask': (dict(segmentation=HUGE), r'mask is of \[100000, 1000'),
+    'a cut mask': (dict(segmentation=dict(LEFT, counts='zz')), 'RLE. is cut'),
+    'no counts': (dict(segmentation=dict(size=list(SIZE))), 'RLE. is cut'),
+    'text for a mask': (dict(segmentation='x' * 999), 'mask is of .x'),
+    'text for a score': (dict(score='0.9'), "score is no number but '0.9'"),
+    'no score': (dict(score=None), 'score is no number but None'),
+    'a score without end': (dict(score=float('nan')), 'no number but nan'),
+    'a far box': (dict(bbox=[1e300] * 4), 'bbox is not of numbers to 10000'),
+    'half a box': (dict(bbox=[1, 2]), 'bbox is not x, y, width, height'),
+    'an image of text': (dict(image_id=[1]), 'not of these annotations'),
+}
+
+
+@pytest.mark.parametrize('what', WRONG)
+def test_a_detection_that_is_none_is_refused_by_number(draw, what):
+    result = dict(image_id=1, category_id=7, bbox=BOX, score=0.9)
+    wrong, message = WRONG[what]
+    message = (
+        f'(?s)results.json cannot be used:.*detection 1 of 2: .*{message}'
+    )
+    with pytest.raises(ValueError, match=message):
+        draw([], [result, {**result, **wrong}])
+
+
+def test_results_that_are_no_list(draw):
+    with pytest.raises(ValueError, match='holds a dict, not a list of dete'):
+        draw([], {})
+    with pytest.raises(ValueError, match="it is no object but 'x'"):
+        draw([], ['x'])
+
+
+def test_a_polygon_longer_than_any_image_is_left_out(draw):
+    """Pycocotools would take 80 bytes for each pixel of its length."""
+    skipped, _ = draw([dict(bbox=BOX, segmentation=[SCRIBBLE])])
+    assert skipped == {}
+
+
+def test_images_outside_of_the_folder(draw, tmp_path):
+    draw([])
+    truth = json.loads((tmp_path / 'truth.json').read_text())
+    (tmp_path / 'below').mkdir()
+    paths = [str(tmp_path / name) for name in ('truth.json', 'below')]
+    for name in ('../1.png', str(tmp_path / '1.png'), '/dev/zero'):
+        truth['images'][0]['file_name'] = name
+        (tmp_path / 'truth.json').write_text(json.dumps(truth))
+        with pytest.raises(ValueError, match='1 file names leave the folder'):
+            draw_detections(*paths, str(tmp_path / 'results.json'), 'out.png')

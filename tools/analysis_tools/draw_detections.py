@@ -3,6 +3,7 @@
 import argparse
 
 from halvit_mm.apis.cli import errors_in_short
+from halvit_mm.datasets import read_coco
 from halvit_mm.visualization import draw_detections
 
 
@@ -30,6 +31,8 @@ def main():
         args.num_images,
         args.score_thr,
     )
+    for line in read_coco(args.ann_file, args.image_dir).findings.lines():
+        print(line)
     for what, number in skipped.items():
         print(f'not drawn: {number} {what}')
     print(args.out)

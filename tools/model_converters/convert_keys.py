@@ -18,6 +18,7 @@ from halvit_mm.checkpoint import (
     read_weights,
     save_weights,
     to_ours,
+    trust_files,
 )
 
 
@@ -31,11 +32,18 @@ def parse_args():
     group = parser.add_mutually_exclusive_group()
     group.add_argument('--from', dest='origin', choices=KEY_MAPS)
     group.add_argument('--to', choices=KEY_MAPS)
+    parser.add_argument(
+        '--unsafe-load',
+        action='store_true',
+        help='let the source run the code that is in it',
+    )
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
+    if args.unsafe_load:
+        trust_files()
     try:
         state, header, classes = read_weights(args.source)
         if args.to:

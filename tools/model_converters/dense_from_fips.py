@@ -10,7 +10,11 @@ result; it is as large and as fast as the original.
 import argparse
 from pathlib import Path
 
-from halvit_mm.apis.cli import errors_in_short, read_config
+from halvit_mm.apis.cli import (
+    add_unsafe_load,
+    errors_in_short,
+    read_config,
+)
 from halvit_mm.apis.compress import save_dense
 
 
@@ -22,6 +26,7 @@ def parse_args():
     parser.add_argument('config', help='config of the compressed model')
     parser.add_argument('source', help='compressed file or checkpoint')
     parser.add_argument('target', help='.pth or .safetensors file to write')
+    add_unsafe_load(parser)
     return parser.parse_args()
 
 

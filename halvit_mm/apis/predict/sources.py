@@ -9,7 +9,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 from mmengine.logging import print_log
 
-from ...datasets import read_coco
+from ...datasets import read_coco, require_below
 from ...datasets.coco_check.findings import some_of
 from .video import Video, read_frames, read_video
 
@@ -83,6 +83,7 @@ class Source:
         if not Path(folder or '.').is_dir():
             raise FileNotFoundError(f'there is no image folder {folder}')
         file = read_coco(source, folder)
+        require_below(file, folder or '.')
         for line in file.findings.lines():
             print_log(line, logger='current', level=logging.WARNING)
         self.categories = {c['name']: c['id'] for c in file.categories}

@@ -13,7 +13,9 @@ from .file import CocoFile
 from .findings import DataError
 from .fixing import fix_images, write_coco
 from .images import check_images
+from .missing import require_below
 from .reading import read_coco
+from .results import read_results
 
 __all__ = [
     'CocoFile',
@@ -21,5 +23,7 @@ __all__ = [
     'check_images',
     'fix_images',
     'read_coco',
+    'read_results',
+    'require_below',
     'write_coco',
 ]

@@ -8,10 +8,12 @@ import numpy as np
 
 from .file import CocoFile
 from .findings import some_of
+from .missing import leaves
 from .values import read_flag, read_number, read_text
 
 # Shares of a file's boxes from which they are taken for another convention.
 _NORMALISED, _OUTSIDE = 0.9, 0.1
+_PIXELS = 2**30  # that OpenCV reads
 
 
 def check_sizes(file: CocoFile) -> None:
@@ -26,7 +28,7 @@ def check_sizes(file: CocoFile) -> None:
         size = tuple(map(read_number, size))
         if all(s > 0 and s.is_integer() for s in size):
             size = tuple(map(int, size))
-        elif file.folder is None:
+        elif file.folder is None or leaves(file.folder, image['file_name']):
             unknown.append(image['id'])
             continue
         else:
@@ -36,6 +38,17 @@ def check_sizes(file: CocoFile) -> None:
                 continue
         image['width'], image['height'] = size
         changed.append(image['id'])
+    large = [
+        image['id']
+        for image in file.images
+        if image['id'] not in unknown
+        and image['width'] * image['height'] > _PIXELS
+    ]
+    if large:
+        file.findings.error(
+            f'{len(large)} images have more than 2^30 pixels, which is more '
+            f'than OpenCV reads: ids {some_of(large)}'
+        )
     if changed:
         file.findings.mend('width or height missing or no number', changed)
     if unknown:

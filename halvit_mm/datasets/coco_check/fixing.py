@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .file import CocoFile
 from .images import is_readable, read_header
-from .missing import like, names_by_key
+from .missing import leaves, like, names_by_key
 
 
 def fix_images(
@@ -28,7 +28,7 @@ def fix_images(
     renamed, turned, gone = [], [], []
     for image in file.images:
         name = image['file_name']
-        if not Path(folder, name).is_file():
+        if leaves(folder, name) or not Path(folder, name).is_file():
             found = like(name, there)
             if len(found) != 1:
                 gone.append(image['id'])

@@ -120,7 +120,8 @@ def check_categories(file: CocoFile) -> None:
         findings.error(f'classes without a name: {names[:9]}')
         return
     used = set(file.column('category_id'))
-    parents = {c.get('supercategory') for c in file.categories}
+    parents = [c.get('supercategory') for c in file.categories]
+    parents = {name for name in parents if isinstance(name, str)}
     # A well-known exporter writes the project's name as a first category.
     roots = [
         c

@@ -6,7 +6,7 @@ from typing import Dict, List, Set
 from urllib.parse import unquote, urlsplit
 
 from .file import CocoFile
-from .findings import some_of
+from .findings import DataError, some_of
 
 _IMAGES = '.jpg .jpeg .png .bmp .tif .tiff .webp'.split()
 CLEAN = 'tools/dataset_converters/check_dataset.py ANN IMAGES --fix OUT'
@@ -47,30 +47,51 @@ def like(name: str, there: Dict[str, List[str]]) -> List[str]:
     return there.get(key) or there.get(os.path.splitext(key)[0], [])
 
 
+def leaves(folder: str, name: str) -> bool:
+    """Whether a file name leads to a file outside of a folder."""
+    if not (os.path.isabs(name) or '..' in name.split('/')):
+        return False
+    full = os.path.realpath(os.path.join(folder, name))
+    root = os.path.realpath(folder) + os.sep
+    return not full.startswith(root) and os.path.exists(full)
+
+
+def require_below(file: CocoFile, folder: str) -> None:
+    """Refuse names of files outside of the image folder.
+
+    Raises:
+        DataError: If there are any.
+    """
+    if found := _leaving(file, folder):
+        raise DataError(file.path, found)
+
+
+def _leaving(file: CocoFile, folder: str) -> List[str]:
+    names = [i['file_name'] for i in file.images]
+    names = [name for name in names if leaves(folder, name)]
+    if not names:
+        return []
+    return [
+        f'{len(names)} file names leave the folder {folder}: '
+        f'{some_of(names)}; set data_prefix.img to a folder above all of '
+        'them, or the folder that the tool is given'
+    ]
+
+
 def missing_files(file: CocoFile, folder: str) -> List[str]:
     """Describe the files that are not there, with a cure for each kind."""
     there: Dict[str, Set[str]] = {}
-    missing, leaving = [], []
-    root = os.path.realpath(folder)
+    missing = []
     for image in file.images:
         name = image['file_name']
-        if name.startswith('/') or '..' in name.split('/'):
-            full = os.path.realpath(os.path.join(folder, name))
-            if not full.startswith(root + os.sep) and os.path.isfile(full):
-                leaving.append(name)
-                continue
+        if leaves(folder, name):
+            continue
         parent, _, base = name.rpartition('/')
         if parent not in there:
             there[parent] = _names_in(os.path.join(folder, parent))
         if base not in there[parent]:
             missing.append(name)
-    errors = []
-    if leaving:
-        errors.append(
-            f'{len(leaving)} file names leave the folder {folder}: '
-            f'{some_of(leaving)}; set data_prefix.img to a folder above all '
-            'of them'
-        )
+    errors = _leaving(file, folder)
     if missing:
         errors.append(
             f'{len(missing)} of {len(file.images)} images are not in '

@@ -1,6 +1,6 @@
 """Masks as exporters write them, made polygons or compressed run lengths."""
 
-import ast
+import math
 from typing import Any, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
@@ -10,9 +10,10 @@ from .values import read_id, read_numbers, read_text
 
 Size = Tuple[int, int]  # height, width in pixels
 
-# No pixel is so far away, and pycocotools, which walks along each edge of a
-# polygon, crashes on coordinates without end.
-_FAR = 10**6
+#: No pixel is so far away, and pycocotools, which walks along each edge of a
+#: polygon, crashes on coordinates without end, and of edges without end.
+FAR = 10**6
+_LENGTH = 10**7
 
 
 def is_polygons(mask: Any) -> bool:
@@ -23,7 +24,10 @@ def is_polygons(mask: Any) -> bool:
         if type(part) is not list or len(part) < 6 or len(part) % 2:
             return False
         try:
-            if max(part) > _FAR or min(part) < -_FAR:
+            high, low = max(part), min(part)
+            if high > FAR or low < -FAR:
+                return False
+            if (high - low) * len(part) > _LENGTH:  # looked at closely
                 return False
             if type(part[0]) not in (int, float):
                 return False
@@ -61,7 +65,15 @@ def fit_mask(
             part = _rectangle(part, box)
         if len(part) >= 6 and len(part) % 2 == 0:
             found.append(part)
-    return [p for p in found if max(p) <= _FAR and min(p) >= -_FAR]
+    return [p for p in found if _is_drawable(p)]
+
+
+def _is_drawable(part: List[float]) -> bool:
+    """Whether pycocotools can walk along a polygon."""
+    if max(part) > FAR or min(part) < -FAR:
+        return False
+    points = list(zip(part[::2], part[1::2]))
+    return sum(map(math.dist, points, points[1:])) <= _LENGTH
 
 
 def _is_rle(mask: Any) -> bool:
@@ -111,10 +123,7 @@ def fit_rle(mask: dict) -> Optional[dict]:
     counts, (height, width) = mask['counts'], mask['size']
     if isinstance(counts, str):
         if counts.startswith(("b'", 'b"')):  # bytes of Python as text
-            try:
-                counts = ast.literal_eval(counts).decode()
-            except (ValueError, SyntaxError):
-                return None
+            counts = counts[2:-1].replace('\\\\', '\\')
         if _total(counts) != height * width:
             return None
         return mask if counts is mask['counts'] else dict(mask, counts=counts)
@@ -136,7 +145,8 @@ def _total(counts: str) -> int:
     pycocotools' ``rleFrString``. Decoding would take time with the size of
     the image.
     """
-    codes = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
+    text = counts.encode(errors='replace')  # of half a surrogate
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if not codes.size or codes.min() < 0 or codes.max() > 63:
         return -1
     (ends,) = np.nonzero(codes < 32)

@@ -2,15 +2,14 @@
 
 import contextlib
 import gc
-import json
 import os
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any, Iterator, Optional
 
 from . import boxes, ids, kinds, masks
 from .file import CocoFile
 from .findings import DataError
+from .values import read_json
 
 #: In this order: later checks rely on what earlier ones have mended.
 _CHECKS = (
@@ -86,24 +85,9 @@ def _without_collection() -> Iterator[None]:
 
 
 def _parse(path: str, folder: Optional[str]) -> CocoFile:
-    constants = []
-
-    def keep(name: str) -> float:
-        constants.append(name)
-        return float(name.replace('Infinity', 'inf'))
-
-    try:
-        # Bytes, whose encoding is found: UTF-8 whatever the locale, with or
-        # without a byte order mark, or UTF-16.
-        data = Path(path).read_bytes()
-        content = json.loads(data, parse_constant=keep)
-    except (ValueError, RecursionError) as error:
-        cure = f'it is no whole JSON file ({error}): copy or export it again'
-        if data.startswith((b'\x1f\x8b', b'PK')):
-            cure = 'it is compressed, as .gz or .zip: unpack it'
-        raise DataError(path, [cure]) from error
+    content, has_constants = read_json(path)
     _check_structure(path, content)
-    return CocoFile(path, content, bool(constants), folder)
+    return CocoFile(path, content, has_constants, folder)
 
 
 def _check_structure(path: str, content: Any) -> None:

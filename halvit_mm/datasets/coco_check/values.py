@@ -2,10 +2,42 @@
 
 import json
 import math
-from typing import Any, List, Optional, Union
+from pathlib import Path
+from typing import Any, List, Optional, Tuple, Union
+
+from .findings import DataError
 
 #: Above it, evaluators that count in float64 take two ids for one.
 MAX_ID = 2**53
+
+
+def read_json(path: str) -> Tuple[Any, bool]:
+    """Read a JSON file.
+
+    Returns:
+        Its content, and whether it holds NaN or Infinity.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DataError: If it is no JSON, or nests deeper or has longer numbers
+            than Python reads.
+    """
+    constants = []
+
+    def keep(name: str) -> float:
+        constants.append(name)
+        return float(name.replace('Infinity', 'inf'))
+
+    # Bytes, whose encoding is found: UTF-8 whatever the locale, with or
+    # without a byte order mark, or UTF-16.
+    data = Path(path).read_bytes()
+    try:
+        return json.loads(data, parse_constant=keep), bool(constants)
+    except (ValueError, RecursionError, MemoryError) as error:
+        cure = f'it is no whole JSON file ({error}): copy or export it again'
+        if data.startswith((b'\x1f\x8b', b'PK')):
+            cure = 'it is compressed, as .gz or .zip: unpack it'
+        raise DataError(path, [cure]) from error
 
 
 def read_number(value: Any) -> float:

@@ -56,7 +56,10 @@ class CompressedBackbone(BaseModule):
                 f'there is no compressed file {checkpoint}{way_out}'
             )
         structures = read_structures(Path(checkpoint))
-        attach_structure(self.inner, structures, self.prefix)
+        try:
+            attach_structure(self.inner, structures, self.prefix)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f'{checkpoint}: {error}') from error
 
     def init_weights(self) -> None:
         """Load the file's weights.
