@@ -10,7 +10,11 @@ classifier.
 import argparse
 from pathlib import Path
 
-from halvit_mm.apis.cli import add_shape_argument, errors_in_short
+from halvit_mm.apis.cli import (
+    add_shape_argument,
+    add_unsafe_load,
+    errors_in_short,
+)
 from halvit_mm.apis.export import PARTS, export
 
 
@@ -46,6 +50,7 @@ def parse_args():
         metavar='PICTURE',
         help='compare with PyTorch on these; by default on noise',
     )
+    add_unsafe_load(parser)
     return parser.parse_args()
 
 
