@@ -17,7 +17,7 @@ from mmengine.runner import (
 )
 from torch.utils.data import DataLoader
 
-from ..compression import FiPSConfig
+from ..compression import FiPSConfig, PruneConfig
 
 #: Top-level keys that mmengine's Runner or our tools read.
 KNOWN_KEYS = {
@@ -69,6 +69,7 @@ _WITHOUT_TYPE: Dict[str, List[Callable]] = dict(
     log_processor=[LogProcessor],
     randomness=[Runner.set_randomness],
     fips=[FiPSConfig],
+    prune=[PruneConfig],
     auto_scale_lr=[lambda enable, base_batch_size: None],
     env_cfg=[
         lambda cudnn_benchmark, mp_cfg, dist_cfg, resource_limit: None,

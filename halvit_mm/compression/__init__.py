@@ -1,7 +1,7 @@
-"""FiPS compression of any ``nn.Module``: prepare, calibrate, convert."""
+"""Smaller models by FiPS or pruning: prepare, calibrate, convert."""
 
-from .calibration import calibrate
-from .config import FiPSConfig
+from .calibration import Compressing, calibrate
+from .config import CalibrationConfig, FiPSConfig, PruneConfig
 from .export import (
     CompressedFile,
     is_compressed_file,
@@ -16,17 +16,22 @@ from .low_rank import tied_layers
 from .masks import scopes_of
 from .parametrization import factors
 from .passes import Progress, UnitError
+from .pruning import Pruning, plan_pruning
 from .sparsifiers import METHODS, RigL, build_sparsifier
-from .structure import Structure, attach_structure
+from .structure import Structure, attach_structure, sparsity_of
 from .targets import find_groups
 
 __all__ = [
+    'CalibrationConfig',
+    'Compressing',
     'Compression',
     'CompressedFile',
     'EXECUTIONS',
     'FiPSConfig',
     'METHODS',
     'Progress',
+    'PruneConfig',
+    'Pruning',
     'RigL',
     'SharedBase',
     'Structure',
@@ -40,10 +45,12 @@ __all__ = [
     'is_compressed_file',
     'load_compressed',
     'plan_compression',
+    'plan_pruning',
     'prepare',
     'read_compressed',
     'read_structures',
     'save_compressed',
     'scopes_of',
+    'sparsity_of',
     'tied_layers',
 ]

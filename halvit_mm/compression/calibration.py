@@ -7,33 +7,56 @@ a time, then one step of AdamW moves the base, all factors and the biases.
 """
 
 from pathlib import Path
-from typing import Callable, List, Sequence
+from typing import Callable, List, Protocol, Sequence
 
 from torch import Tensor, nn
 
 from .activations import ActivationStore, capture
-from .fips import Compression
+from .config import CalibrationConfig
 from .passes import Pass, Progress, UnitError
 from .states import State, digest_of
+from .targets import Unit
+from .trained import Trained
+
+
+class Compressing(Protocol):
+    """A way to make a model smaller, applied to one model.
+
+    Attributes:
+        model: The model, which becomes smaller.
+        config: Settings.
+    """
+
+    model: nn.Module
+    config: CalibrationConfig
+
+    @property
+    def passes(self) -> List[List[Unit]]:
+        """Units that are calibrated together, for each pass."""
+
+    def training_of(self, units: List[Unit]) -> Trained:
+        """Say what is trained of the units of a pass."""
 
 
 def calibrate(
     original: nn.Module,
-    compression: Compression,
+    compression: Compressing,
     batches: Sequence[Tensor],
     folder: Path,
     report: Callable[[Progress], None] = lambda progress: None,
+    held_out: Sequence[Tensor] = (),
 ) -> List[UnitError]:
-    """Calibrate a model that :func:`.fips.prepare` has factorised.
+    """Calibrate a model that is to be, or has been, made smaller.
 
     Args:
         original: The model as it was.
-        compression: Compression of a copy of it; the copy is changed.
+        compression: What is done to a copy of it; the copy is changed.
         batches: Images, (B, 3, H, W) each; the same ones in every call.
         folder: For states and activations. A call that finds states of the
             same weights, settings and first batch there goes on from them,
             to the same result.
         report: Called after every step.
+        held_out: Batches whose errors are measured at the end.
 
     Returns:
         The errors of every unit.
@@ -52,7 +75,7 @@ def calibrate(
         originals = {u.name: original.get_submodule(u.name) for u in units}
         digest = digest_of(originals, batches, config)
         state = State(folder / f'pass{number}.pt', digest)
-        run = Pass(compression, units, state, number)
+        run = Pass(config, compression.training_of(units), state, number)
         saved = state.load()
         if saved is not None and 'errors' in saved:
             run.restore(saved)
@@ -60,9 +83,12 @@ def calibrate(
             continue
         spilled = folder / f'activations{number}'
         store = ActivationStore(spilled, config.memory_limit)
+        unseen = ActivationStore(spilled / 'held_out', config.memory_limit)
         try:
             capture(original, list(originals), batches, store)
-            errors += run.run(store, saved, report)
+            capture(original, list(originals), held_out, unseen)
+            errors += run.run(originals, store, unseen, saved, report)
         finally:
             store.clear()
+            unseen.clear()
     return errors

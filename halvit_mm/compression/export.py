@@ -40,8 +40,7 @@ def save_compressed(
     model: nn.Module,
     structures: Sequence[Structure],
     path: Path,
-    meta: Optional[Dict] = None,
-    model_cfg: Optional[Dict] = None,
+    **described,
 ) -> int:
     """Write a compressed model.
 
@@ -50,9 +49,8 @@ def save_compressed(
         structures: Structure of each group, from :func:`.fips.prepare`.
         path: A ``.safetensors`` file; it is replaced only when the new one is
             complete.
-        meta: As a checkpoint has it; the names and colours of the classes in
-            its ``dataset_meta`` are kept, and a ``test_pipeline``.
-        model_cfg: The ``model`` of the header.
+        described: ``classes``, ``palette``, ``model`` and ``test_pipeline``
+            of the header, see :mod:`halvit_mm.checkpoint.header`.
 
     Returns:
         Size of the file in bytes.
@@ -60,8 +58,6 @@ def save_compressed(
     Raises:
         OSError: If it cannot be written.
     """
-    meta = meta or {}
-    dataset = meta.get('dataset_meta') or {}
     shapes = {
         f'{f.name}{_FACTOR}': list(f.weight.mask.shape) for f in factors(model)
     }
@@ -69,12 +65,9 @@ def save_compressed(
         path,
         pack(model.state_dict()),
         format='fips',
-        classes=dataset.get('classes'),
-        palette=dataset.get('palette'),
-        model=model_cfg,
-        test_pipeline=meta.get('test_pipeline'),
         structures=structures,
         shapes=shapes,
+        **described,
     )
     return Path(path).stat().st_size
 

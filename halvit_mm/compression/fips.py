@@ -5,19 +5,26 @@ al., 2024). ``prepare`` factorises, ``calibrate`` makes units do again what
 they did, ``convert`` chooses how the result is computed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import WARNING
-from typing import List
+from typing import Dict, List, Sequence
 
 import torch
 from torch import nn
 
 from ..checkpoint.log import say
+from .architecture import with_groups
 from .config import FiPSConfig
 from .decomposition import decompose
+from .factor_training import FactorTraining
 from .low_rank import to_low_rank
-from .parametrization import materialize
-from .structure import Structure, attach_structure, structure_of
+from .parametrization import factors, materialize
+from .structure import (
+    Structure,
+    attach_structure,
+    sparsity_of,
+    structure_of,
+)
 from .targets import Group, Unit, find_groups
 
 #: ``materialize`` multiplies base and factor once: dense weights again, as
@@ -31,7 +38,7 @@ class Compression:
 
     Attributes:
         model: The model that is compressed.
-        config: Settings.
+        config: Settings, with the groups that were found if they had none.
         groups: The groups that are factorised.
         structures: How each of these groups is factorised.
         kept_dense: Structures of the groups that are not factorised, because
@@ -55,6 +62,73 @@ class Compression:
             return [sum(units, [])]
         return units
 
+    def prepare(self) -> None:
+        """Factorise the weights of the model, see :func:`factorize`."""
+        factorize(self)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the groups, without what is pruned.
+
+        Bases, factors and scales, and the weights of groups that stay dense.
+        """
+        bases = sum(s.dim * s.rank for s in self.structures)
+        scales = sum(s.width for s in self.structures if s.scaled)
+        dense = sum(s.dense_parameters for s in self.kept_dense)
+        kept = sum(int(f.weight.mask.sum()) for f in factors(self.model))
+        return bases + scales + dense + kept
+
+    @property
+    def dense_parameters(self) -> int:
+        """Number of parameters of the groups' weights as they were."""
+        found = [*self.structures, *self.kept_dense]
+        return sum(structure.dense_parameters for structure in found)
+
+    def density(self, names: Sequence[str]) -> float:
+        """Compute the share of factors' entries that are kept.
+
+        Args:
+            names: Full names of weights.
+
+        Returns:
+            The share, 0 to 1.
+        """
+        masks = [f.weight.mask for f in factors(self.model) if f.name in names]
+        kept = sum(int(mask.sum()) for mask in masks)
+        return kept / sum(mask.numel() for mask in masks)
+
+    def share_of(self, unit: str) -> float:
+        """Compute the density of a unit's factors."""
+        return self.density(self._targets_of(unit))
+
+    def row_of(self, unit: str) -> Dict[str, str]:
+        """Say what becomes of a unit, for a table."""
+        names = self._targets_of(unit)
+        rank = next(
+            structure.rank
+            for structure in self.structures
+            if names[0] in [target.name for target in structure.targets]
+        )
+        return dict(rank=str(rank), density=f'{self.share_of(unit):.4f}')
+
+    def _targets_of(self, unit: str) -> List[str]:
+        return [
+            target.name
+            for group in self.groups
+            for own in group.units
+            if own.name == unit
+            for target in own.targets
+        ]
+
+    def training_of(self, units: List[Unit]) -> FactorTraining:
+        """Say what is trained of the units of a pass."""
+        sparsities = {
+            target.name: sparsity_of(structure, self.config)
+            for structure in self.structures
+            for target in structure.targets
+        }
+        return FactorTraining(self.model, units, self.config, sparsities)
+
 
 def plan_compression(model: nn.Module, config: FiPSConfig) -> Compression:
     """Find the groups of a model and their ranks, before anything takes time.
@@ -74,14 +148,29 @@ def plan_compression(model: nn.Module, config: FiPSConfig) -> Compression:
         ValueError: As :func:`.targets.find_groups` and
             :func:`.decomposition.rank_for_budget`.
     """
+    config = with_groups(model, config)
+    groups = find_groups(model, config.groups, config.square)
+    tied = [
+        target.name
+        for group in groups
+        for target in group.targets
+        if getattr(target.module, 'num_uses', 1) > 1
+    ]
+    if tied and config.method == 'obs':
+        say(
+            f'{len(tied)} tied layers, such as {tied[0]}: the brain surgeon '
+            "treats weights that are used once, fips.method='gmp' instead"
+        )
+        config = replace(config, method='gmp')
     compression = Compression(model, config)
-    for group in find_groups(model, config.groups, config.square):
+    for group in groups:
         structure = structure_of(group, config)
         itemsize = group.targets[0].module.weight.element_size()
-        size = structure.relative_size(config.sparsity, itemsize)
+        sparsity = sparsity_of(structure, config)
+        size = structure.relative_size(sparsity, itemsize)
         is_kept = size >= 1 and config.rank is None
         if size >= 1:
-            how = f'rank {structure.rank}, sparsity {config.sparsity}'
+            how = f'rank {structure.rank}, sparsity {sparsity:.3g}'
             end = 'it stays dense' if is_kept else 'the file becomes larger'
             say(
                 f'{group.name}: factorised ({how}) it would take '

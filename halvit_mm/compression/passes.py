@@ -1,19 +1,17 @@
 """One pass of a calibration: units that are optimised together."""
 
 import math
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .activations import ActivationStore
-from .fips import Compression
-from .masks import prune, scopes_of
-from .parametrization import all_trained, factors
+from .config import CalibrationConfig
+from .parametrization import all_trained
 from .schedulers import cosine
-from .sparsifiers import Sparsifier, build_sparsifier
 from .states import State
-from .targets import Unit
+from .trained import Trained
 
 
 class UnitError(NamedTuple):
@@ -21,14 +19,16 @@ class UnitError(NamedTuple):
 
     Attributes:
         name: Full name of the unit.
-        before: Error with factors that were pruned to the final sparsity, but
-            not calibrated.
+        before: Error at the final size, but not calibrated.
         after: Error after calibration.
+        held_out: Error on images that it is not calibrated on, if any are
+            held out.
     """
 
     name: str
     before: float
     after: float
+    held_out: Optional[float] = None
 
 
 class Progress(NamedTuple):
@@ -51,55 +51,40 @@ class Pass:
     """Units that are optimised together.
 
     Args:
-        compression: The compression.
-        units: Units of its model.
+        config: Settings.
+        trained: What of the units is trained.
         state: Where states are saved.
         number: Passes before this one.
     """
 
     def __init__(
         self,
-        compression: Compression,
-        units: Sequence[Unit],
+        config: CalibrationConfig,
+        trained: Trained,
         state: State,
         number: int,
     ) -> None:
-        model = compression.model
-        self.config = compression.config
-        self.units = units
+        self.config = config
+        self.trained = trained
+        self.units = trained.units
         self.state = state
         self.number = number
-        names = tuple(f'{unit.name}.' for unit in units)
-        self.factors = [
-            f for f in factors(model) if f'{f.name}.'.startswith(names)
-        ]
-        self.scopes = scopes_of(self.factors, self.config.prune_scope)
-        bases = {id(f.weight.base): f.weight.base for f in self.factors}
-        self.bases = list(bases.values())
-        self.device = next(model.parameters()).device
-
-    def parameters(self) -> List[nn.Parameter]:
-        """The bases, factors, scales and the factorised layers' biases."""
-        found = [base.weight for base in self.bases]
-        for factor in self.factors:
-            found += [factor.factor, factor.weight.scale]
-            found += [
-                parameter
-                for name, parameter in factor.module.named_parameters()
-                if name.rpartition('.')[2] == 'bias'
-            ]
-        return [parameter for parameter in found if parameter is not None]
+        self.device = next(self.units[0].module.parameters()).device
 
     def run(
         self,
+        originals: Dict[str, nn.Module],
         store: ActivationStore,
+        held_out: ActivationStore,
         saved: Optional[dict],
         report: Callable[[Progress], None],
     ) -> List[UnitError]:
         """Optimise.
 
         Args:
-            store: What the original's units take and give.
+            originals: The units as they were, by name.
+            store: What these take and give.
+            held_out: The same of images that nothing is trained on.
             saved: A state to go on from, or None.
             report: Called after every step.
 
@@ -107,40 +92,37 @@ class Pass:
             ValueError: If a loss is not finite, naming the setting.
             OSError: If the disk is full.
         """
-        config = self.config
+        config, trained = self.config, self.trained
         total = config.epochs * store.num_batches
-        sparsifier = build_sparsifier(
-            config.method,
-            self.scopes,
-            config.sparsity,
-            total,
-            config.interval,
-            config.end,
-        )
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=config.lr, weight_decay=0.0
-        )
         for unit in self.units:
             unit.module.eval()  # dropout would be noise in the target
+        trained.start(total)
         if saved is None:
-            for scope in self.scopes:
-                prune(scope, config.sparsity)
+            trained.reduce(originals, store)
             first, before = 1, list(self._errors(store, 0).values())
-            sparsifier.start()
+            trained.begin()
         else:
             first, before = saved['step'] + 1, saved['before']
             self.restore(saved)
+        optimizer = torch.optim.AdamW(
+            trained.parameters(), lr=config.lr, weight_decay=0.0
+        )
+        if saved is not None:
             optimizer.load_state_dict(saved['optimizer'])
-        with all_trained(self.parameters()):
+        with all_trained(trained.parameters()):
             for step in range(first, total + 1):
-                losses = self._step(step, store, optimizer, sparsifier)
+                losses = self._step(step, store, optimizer)
                 report(Progress(step, total, self.number, losses))
                 if step % config.save_interval == 0 and step < total:
                     adam = optimizer.state_dict()
                     self._save(step=step, before=before, optimizer=adam)
-        sparsifier.finish()
+        trained.finish()
         after = self._errors(store, total)
-        rows = list(zip(after, before, after.values()))
+        unseen = self._errors(held_out, total) if held_out.num_batches else {}
+        rows = [
+            (name, error, after[name], unseen.get(name))
+            for name, error in zip(after, before)
+        ]
         self._save(errors=rows)
         return [UnitError(*row) for row in rows]
 
@@ -149,7 +131,6 @@ class Pass:
         step: int,
         store: ActivationStore,
         optimizer: torch.optim.Optimizer,
-        sparsifier: Sparsifier,
     ) -> Dict[str, float]:
         config, num_batches = self.config, store.num_batches
         epoch, position = divmod(step - 1, num_batches)
@@ -159,7 +140,7 @@ class Pass:
         batch = int(order[position])
         (group,) = optimizer.param_groups
         group['lr'] = cosine(step - 1, config.epochs * num_batches, config.lr)
-        sparsifier.before_step(step)
+        self.trained.before_step(step)
         optimizer.zero_grad()
         losses = {}
         for unit in self.units:
@@ -170,7 +151,7 @@ class Pass:
             losses[unit.name] = (loss.detach() / energy).item()
         self._check_finite(losses, step)
         optimizer.step()
-        sparsifier.after_step(step)
+        self.trained.after_step(step)
         return losses
 
     @torch.no_grad()
@@ -193,27 +174,21 @@ class Pass:
         if not broken:
             return
         self.state.remove()
-        causes = []
+        key, causes = self.config.key, self.trained.suspects()
         if step:
-            causes.append(f'fips.lr={self.config.lr} is too large')
-        if any(b.weight.shape[1] > len(b.weight) for b in self.bases):
-            causes.append(f'fips.tau={self.config.tau} is too small')
+            causes = [f'{key}.lr={self.config.lr} is too large', *causes]
         raise ValueError(
             f'pass {self.number + 1}, step {step}: the error of {broken[0]} '
             f'is {errors[broken[0]]}; {" or ".join(causes) or "it overflows"}'
         )
 
-    def _tensors(self) -> List[Tensor]:
-        masks = [factor.weight.mask for factor in self.factors]
-        return [*self.parameters(), *masks]
-
     def _save(self, **content) -> None:
-        tensors = [tensor.detach().cpu() for tensor in self._tensors()]
+        tensors = [tensor.detach().cpu() for tensor in self.trained.tensors()]
         self.state.save(tensors=tensors, **content)
 
     @torch.no_grad()
     def restore(self, saved: dict) -> None:
         """Put a state of :meth:`.states.State.load` into the model."""
-        tensors = self._tensors()
+        tensors = self.trained.tensors()
         for tensor, value in zip(tensors, saved['tensors'], strict=True):
             tensor.copy_(value)

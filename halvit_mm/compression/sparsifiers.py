@@ -69,6 +69,13 @@ class Static(Sparsifier):
     """The largest entries at the start, once and for all."""
 
 
+class Surgeon(Sparsifier):
+    """What :mod:`.factor_surgery` has chosen, once and for all."""
+
+    def start(self) -> None:
+        """Leave the masks as they are."""
+
+
 class Dense(Sparsifier):
     """Nothing is pruned: the rank alone meets the budget."""
 
@@ -175,7 +182,7 @@ class RigL(Sparsifier):
             factor.factor[part] = 0
 
 
-METHODS = dict(gmp=GMP, rigl=RigL, static=Static, dense=Dense)
+METHODS = dict(gmp=GMP, rigl=RigL, static=Static, dense=Dense, obs=Surgeon)
 
 
 def build_sparsifier(method: str, *args, **kwargs) -> Sparsifier:

@@ -84,17 +84,33 @@ def structure_of(group: Group, config: FiPSConfig) -> Structure:
     """Decide how a group is factorised.
 
     The budget gives the rank, unless the settings state it; errors are those
-    of :func:`.decomposition.rank_for_budget`.
+    of :func:`.decomposition.rank_for_budget`. The brain surgeon's base does
+    not grow beyond d.
     """
     rank = config.rank or rank_for_budget(
         group.dim, group.width, config.budget, config.sparsity, config.scaled
     )
+    if config.method == 'obs':
+        rank = min(rank, group.dim)
     layouts = (
         TargetLayout(t.name, t.transposed, t.width) for t in group.targets
     )
     return Structure(
         group.name, group.dim, rank, config.scaled, tuple(layouts)
     )
+
+
+def sparsity_of(structure: Structure, config: FiPSConfig) -> float:
+    """Share of the entries of a group's factors that are zero in the end.
+
+    It is that of the settings, but for the brain surgeon what the budget
+    leaves beside the base.
+    """
+    if config.method != 'obs' or config.rank is not None:
+        return config.sparsity
+    entries = structure.rank * structure.width
+    base = structure.dim * structure.rank
+    return 1 - (config.budget * structure.dense_parameters - base) / entries
 
 
 def attach_structure(

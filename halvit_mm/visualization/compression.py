@@ -16,7 +16,8 @@ def draw_compression(
 
     Args:
         units: Names of the units, in the order of the model.
-        densities: Share of each unit's factors that is kept, 0 to 1.
+        densities: Share of each unit's factors, or of its hidden units, that
+            is kept, 0 to 1.
         before: Relative error of each unit's output before calibration.
         after: The same after calibration.
         path: PNG file.
@@ -24,8 +25,8 @@ def draw_compression(
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     numbers = range(1, len(units) + 1)
     axes[0].bar(numbers, densities)
-    axes[0].set_ylabel('density of the factors')
-    axes[1].plot(numbers, before, 'o--', label='pruned SVD')
+    axes[0].set_ylabel('share that is kept')
+    axes[1].plot(numbers, before, 'o--', label='not calibrated')
     axes[1].plot(numbers, after, 'o-', label='calibrated')
     axes[1].set_yscale('log')
     axes[1].set_ylabel('error of the output, relative')

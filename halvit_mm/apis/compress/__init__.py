@@ -1,4 +1,4 @@
-"""FiPS from a config and a checkpoint to a smaller file and a report."""
+"""From a config and a checkpoint to a smaller file and a report."""
 
 from .backbone import CompressionResult, compress
 from .checkpoint import compress_checkpoint, compressed_config, load_original
@@ -6,8 +6,10 @@ from .data import calibration_batches
 from .dense import dense_model, save_dense
 from .estimate import UnitPlan, estimate
 from .report import print_plan, write_report
+from .settings import WAYS, read_settings
 
 __all__ = [
+    'WAYS',
     'CompressionResult',
     'UnitPlan',
     'calibration_batches',
@@ -18,6 +20,7 @@ __all__ = [
     'estimate',
     'load_original',
     'print_plan',
+    'read_settings',
     'save_dense',
     'write_report',
 ]

@@ -3,52 +3,50 @@
 import copy
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from ...checkpoint import save_weights
 from ...compression import (
     EXECUTIONS,
-    Compression,
+    Compressing,
     Progress,
+    Pruning,
     UnitError,
     calibrate,
     convert,
-    factors,
     save_compressed,
     tied_layers,
 )
-from ...compression.fips import factorize
 from ...models import CompressedBackbone
 from ..timing import time_in_turns
 from .estimate import UnitPlan, estimate
 
+#: Name of the file in the folder.
+FILE = 'compressed.safetensors'
 _PREFIX = 'backbone.inner.'
 
 #: Called with the compression, and the units of each pass, before a
 #: calibration starts.
-Plan = Callable[[Compression, List[List[UnitPlan]]], None]
+Plan = Callable[[Compressing, List[List[UnitPlan]]], None]
 
 
 class CompressionResult(NamedTuple):
     """What a compression gave.
 
     Attributes:
-        compression: The settings, groups and ranks.
+        compression: The settings, groups, and ranks or widths.
         errors: Errors of every unit.
-        kept: For each weight the entries of its factor that are not pruned.
-        entries: For each weight all entries of its factor.
-        file_bytes: Size of the compressed file, with the whole model.
-        original_bytes: Size of the model's tensors as they were.
+        file_bytes: Size of the file, of the whole model or its backbone.
+        original_bytes: Size of the same tensors as they were.
         seconds: Time of a pass of one batch of images for ``'dense'`` and
             each execution that the layers support.
     """
 
-    compression: Compression
+    compression: Compressing
     errors: List[UnitError]
-    kept: Dict[str, int]
-    entries: Dict[str, int]
     file_bytes: int
     original_bytes: int
     seconds: Dict[str, float]
@@ -56,37 +54,8 @@ class CompressionResult(NamedTuple):
     @property
     def share(self) -> float:
         """Parameters that are kept, of those of the groups' weights."""
-        return self.parameters / self.dense_parameters
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of the groups, without what is pruned.
-
-        Bases, factors and scales, and the weights of groups that stay dense.
-        """
-        structures = self.compression.structures
-        bases = sum(s.dim * s.rank for s in structures)
-        scales = sum(s.width for s in structures if s.scaled)
-        dense = sum(s.dense_parameters for s in self.compression.kept_dense)
-        return bases + scales + dense + sum(self.kept.values())
-
-    @property
-    def dense_parameters(self) -> int:
-        """Number of parameters of the groups' weights as they were."""
-        found = [*self.compression.structures, *self.compression.kept_dense]
-        return sum(structure.dense_parameters for structure in found)
-
-    def density(self, names: Sequence[str]) -> float:
-        """Compute the share of factors' entries that are kept.
-
-        Args:
-            names: Full names of weights.
-
-        Returns:
-            The share, 0 to 1.
-        """
-        kept = sum(self.kept[name] for name in names)
-        return kept / sum(self.entries[name] for name in names)
+        compression = self.compression
+        return compression.parameters / compression.dense_parameters
 
     @property
     def summed_errors(self) -> Tuple[float, float]:
@@ -103,13 +72,13 @@ class CompressionResult(NamedTuple):
 
 def compress(
     model: nn.Module,
-    compression: Compression,
+    compression: Compressing,
     batches: Sequence[Tensor],
     out: Path,
     plan: Plan = lambda compression, plans: None,
     report: Callable[[Progress], None] = lambda progress: None,
-    meta: Optional[dict] = None,
-    model_cfg: Optional[dict] = None,
+    held_out: Sequence[Tensor] = (),
+    **described,
 ) -> CompressionResult:
     """Compress the backbone of a model and write the file.
 
@@ -118,15 +87,16 @@ def compress(
 
     Args:
         model: A model with a ``backbone``, on the device to work on; it
-            becomes a compressed one.
-        compression: From :func:`halvit_mm.compression.plan_compression`, of a
-            copy of that backbone.
+            becomes a compressed one. A model with nothing else is saved as a
+            backbone.
+        compression: Plan for a copy of that backbone.
         batches: Images, (B, 3, H, W).
         out: Folder: ``compressed.safetensors`` and, while it works, states.
         plan: Called with the compression and what each pass will take.
         report: Called after every step.
-        meta: The ``meta`` of a checkpoint, which is kept in the file.
-        model_cfg: The config of the compressed model, which is kept as well.
+        held_out: Images whose errors are measured at the end.
+        described: What the file's header says, see
+            :func:`halvit_mm.checkpoint.save_weights`.
 
     Returns:
         The errors, sizes and times of the compressed model.
@@ -141,40 +111,43 @@ def compress(
         backbone.eval()  # the host's returns None
     tensors = (*model.parameters(), *model.buffers())
     size = sum(t.numel() * t.element_size() for t in tensors)
-    factorize(compression)
+    compression.prepare()
     plan(compression, estimate(original, compression, batches))
-    errors = calibrate(original, compression, batches, out / 'states', report)
-    model.backbone = CompressedBackbone(inner)
-    file_bytes = save_compressed(
-        model.eval(),
-        [s.with_prefix(_PREFIX) for s in compression.structures],
-        out / 'compressed.safetensors',
-        meta,
-        model_cfg,
+    errors = calibrate(
+        original, compression, batches, out / 'states', report, held_out
     )
+    if isinstance(compression, Pruning):
+        model.backbone = inner
+        save_weights(out / FILE, model.eval().state_dict(), **described)
+    else:
+        model.backbone = CompressedBackbone(inner)
+        structures = [s.with_prefix(_PREFIX) for s in compression.structures]
+        save_compressed(model.eval(), structures, out / FILE, **described)
     return CompressionResult(
         compression,
         errors,
-        {f.name: int(f.weight.mask.sum()) for f in factors(inner)},
-        {f.name: f.weight.mask.numel() for f in factors(inner)},
-        file_bytes,
+        (out / FILE).stat().st_size,
         size,
-        _time(original, inner, batches[0][:8]),
+        _time(original, compression, batches[0][:8]),
     )
 
 
 @torch.no_grad()
 def _time(
-    original: nn.Module, inner: nn.Module, images: Tensor
+    original: nn.Module, compression: Compressing, images: Tensor
 ) -> Dict[str, float]:
     """Seconds of a pass of the original and of each execution."""
+    inner = compression.model
     device = next(inner.parameters()).device
     models = {'dense': original}
-    for execution in EXECUTIONS:
-        if execution == 'low_rank' and tied_layers(inner):
-            continue  # tied layers cannot compute through the rank
-        models[execution] = copy.deepcopy(inner)
-        convert(models[execution], execution)
+    if isinstance(compression, Pruning):
+        models['pruned'] = inner
+    else:
+        for execution in EXECUTIONS:
+            if execution == 'low_rank' and tied_layers(inner):
+                continue  # tied layers cannot compute through the rank
+            models[execution] = copy.deepcopy(inner)
+            convert(models[execution], execution)
     images = images.to(device)
     runs = {name: partial(model, images) for name, model in models.items()}
     return time_in_turns(runs, rounds=3, device=device)

@@ -1,13 +1,15 @@
 """Images to calibrate with."""
 
 import copy
-from typing import Iterator, List, Sequence
+from typing import Iterator, List, Sequence, Tuple
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
+
+from ...compression import CalibrationConfig
 
 
 class CalibrationBatches(Sequence[Tensor]):
@@ -47,8 +49,8 @@ class CalibrationBatches(Sequence[Tensor]):
 
 
 def calibration_batches(
-    cfg: Config, model: nn.Module, num_batches: int, batch_size: int, seed: int
-) -> CalibrationBatches:
+    cfg: Config, model: nn.Module, config: CalibrationConfig
+) -> Tuple[CalibrationBatches, CalibrationBatches]:
     """Take training images as the model sees them in testing.
 
     Labels only balance the choice, where the data set has one per image.
@@ -56,12 +58,11 @@ def calibration_batches(
     Args:
         cfg: A config with ``train_dataloader`` and ``val_dataloader``.
         model: The model, for its preprocessor.
-        num_batches: Number of batches.
-        batch_size: Images in a batch.
-        seed: Seed of the choice.
+        config: Settings.
 
     Returns:
-        Batches, normalised and padded, on the preprocessor's device.
+        Batches, normalised and padded, on the preprocessor's device: those to
+        calibrate on, and those that are held out.
 
     Raises:
         ValueError: If the data set has fewer images.
@@ -74,15 +75,20 @@ def calibration_batches(
     for leaf in _leaves(dataset_cfg):
         leaf.pipeline = copy.deepcopy(pipeline)
     dataset = DATASETS.build(dataset_cfg)
-    wanted = num_batches * batch_size
+    size, held_out = config.batch_size, config.held_out
+    wanted = (config.num_batches + held_out) * size
     if len(dataset) < wanted:
         raise ValueError(
-            f'{num_batches} batches of {batch_size} images are asked for, the '
-            f'training set has {len(dataset)}: set fips.num_batches'
+            f'{config.num_batches} batches of {size} images and {held_out} '
+            f'that are held out are asked for, the training set has '
+            f'{len(dataset)} images: set {config.key}.num_batches, or --images'
         )
-    chosen = _choose(dataset, wanted, seed)
-    return CalibrationBatches(
-        dataset, model.data_preprocessor, chosen, batch_size
+    chosen = _choose(dataset, wanted, config.seed)
+    end = config.num_batches * size
+    preprocessor = model.data_preprocessor
+    return (
+        CalibrationBatches(dataset, preprocessor, chosen[:end], size),
+        CalibrationBatches(dataset, preprocessor, chosen[end:], size),
     )
 
 

@@ -9,7 +9,7 @@ from ...checkpoint import header_model, load_weights, save_weights
 from ...compression import convert
 from ...models import CompressedBackbone
 from ..model_info import build_model
-from .checkpoint import dataset_meta
+from .checkpoint import describe
 
 
 def dense_model(cfg: Config, checkpoint: str) -> nn.Module:
@@ -57,16 +57,12 @@ def save_dense(cfg: Config, checkpoint: str, out: Path) -> int:
         OSError: If it cannot be written.
     """
     state_dict = dense_model(cfg, checkpoint).state_dict()
-    meta = dataset_meta(cfg, out)
-    classes = meta.get('dataset_meta') or {}
     model = cfg.model.to_dict()
     model['backbone'] = model['backbone']['backbone']
     save_weights(
         out,
         state_dict,
-        classes=classes.get('classes'),
-        palette=classes.get('palette'),
         model=header_model(model, out),
-        test_pipeline=meta.get('test_pipeline'),
+        **describe(cfg, out),
     )
     return len(state_dict)

@@ -5,7 +5,7 @@ from typing import List, NamedTuple, Sequence
 
 from torch import Tensor, nn
 
-from ...compression import Compression
+from ...compression import Compressing
 from ...compression.activations import ActivationStore, capture
 from ...compression.parametrization import all_trained
 from ..timing import Clock
@@ -26,13 +26,13 @@ class UnitPlan(NamedTuple):
 
 
 def estimate(
-    original: nn.Module, compression: Compression, batches: Sequence[Tensor]
+    original: nn.Module, compression: Compressing, batches: Sequence[Tensor]
 ) -> List[List[UnitPlan]]:
     """Measure one step of every unit.
 
     Args:
         original: The backbone as it was.
-        compression: Compression of a copy of it, which is factorised.
+        compression: Compression of a copy of it, which is prepared.
         batches: Images; the first batch is used.
 
     Returns:
