@@ -29,7 +29,8 @@ KNOWN_KEYS = {
     *('custom_imports', 'runner_type', 'tta_model', 'tta_pipeline'),
     # ours
     *('broken_numbers', 'classes', 'data_root', 'fips', 'fit_schedule'),
-    *('feature_collapse', 'pictures', 'step_checkpoints', 'watchdog_minutes'),
+    *('feature_collapse', 'pictures', 'prune', 'step_checkpoints'),
+    'watchdog_minutes',
 } - {'self', 'cfg'}
 
 #: Keys for what builds, beside the constructor's.

@@ -1,5 +1,6 @@
 """What goes into units of a model and what comes out, batch by batch."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
@@ -7,6 +8,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from .targets import borrowed_by
 
 
 class Call(NamedTuple):
@@ -92,6 +95,10 @@ class ActivationStore:
         self.num_bytes = self.num_batches = 0
 
 
+class _PassDoneError(Exception):
+    """Ends a pass of a model, when all units have been called."""
+
+
 def _parts(module: nn.Module, name: str) -> List[str]:
     """Children with linear layers, for an error message."""
     return [
@@ -99,6 +106,24 @@ def _parts(module: nn.Module, name: str) -> List[str]:
         for child, part in module.named_children()
         if any(isinstance(m, nn.Linear) for m in part.modules())
     ]
+
+
+def _check_called_once(model: nn.Module, units: Sequence[str]) -> None:
+    """Refuse a unit that other layers use as well."""
+    owner = {
+        id(part): unit
+        for unit in units
+        for part in model.get_submodule(unit).modules()
+    }
+    for parent, module in model.named_modules():
+        for name, borrowed in borrowed_by(parent, module):
+            unit = owner.get(id(borrowed))
+            if unit and not f'{name}.'.startswith(f'{unit}.'):
+                raise ValueError(
+                    f'{unit} cannot be calibrated: {name} is the same module, '
+                    'and a unit is called once per pass. Name groups without '
+                    'it, groups=[...]'
+                )
 
 
 def capture(
@@ -117,10 +142,11 @@ def capture(
 
     Raises:
         RuntimeError: If a unit is not called exactly once per batch.
-        ValueError: If an activation is not finite, or if a unit cannot be
+        ValueError: If an activation is not finite; if a unit cannot be
             called again as it was: it takes keyword arguments or does not
-            return one tensor.
+            return one tensor; or if several layers share a unit.
     """
+    _check_called_once(model, units)
     device = next(model.parameters()).device
     calls: Dict[str, List[Call]] = {}
 
@@ -134,6 +160,8 @@ def capture(
                     f'{_parts(module, name)}'
                 )
             calls.setdefault(name, []).append(Call(args, output))
+            if len(calls) == len(units):
+                raise _PassDoneError  # what follows is not needed
 
         return hook
 
@@ -146,7 +174,7 @@ def capture(
     try:
         for number, batch in enumerate(batches):
             calls.clear()
-            with torch.no_grad():
+            with torch.no_grad(), suppress(_PassDoneError):
                 model(batch.to(device))
             for name in units:
                 found = calls.get(name, [])

@@ -37,7 +37,7 @@ class CompressedFile(NamedTuple):
 
 
 def save_compressed(
-    model: nn.Module,
+    module: nn.Module,
     structures: Sequence[Structure],
     path: Path,
     **described,
@@ -45,7 +45,7 @@ def save_compressed(
     """Write a compressed model.
 
     Args:
-        model: A model with factors.
+        module: A model with factors.
         structures: Structure of each group, from :func:`.fips.prepare`.
         path: A ``.safetensors`` file; it is replaced only when the new one is
             complete.
@@ -59,11 +59,12 @@ def save_compressed(
         OSError: If it cannot be written.
     """
     shapes = {
-        f'{f.name}{_FACTOR}': list(f.weight.mask.shape) for f in factors(model)
+        f'{f.name}{_FACTOR}': list(f.weight.mask.shape)
+        for f in factors(module)
     }
     save_weights(
         path,
-        pack(model.state_dict()),
+        pack(module.state_dict()),
         format='fips',
         structures=structures,
         shapes=shapes,

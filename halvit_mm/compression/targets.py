@@ -122,7 +122,7 @@ def _nothing_matches(pattern: str, modules: Dict[str, nn.Module]) -> str:
     """Say what else the expression could have meant."""
     names = {id(module): name for name, module in modules.items()}
     for parent, module in modules.items():
-        for name, borrowed in _borrowed(parent, module):
+        for name, borrowed in borrowed_by(parent, module):
             if re.fullmatch(pattern, name):
                 owner = names.get(id(borrowed), 'not in this model')
                 return (
@@ -147,7 +147,9 @@ def _check_owner(name: str, pattern: str, owner: Dict[str, str]) -> None:
     owner[name] = pattern
 
 
-def _borrowed(name: str, module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+def borrowed_by(
+    name: str, module: nn.Module
+) -> Iterator[Tuple[str, nn.Module]]:
     """Modules that a module uses, but that are registered in another one."""
     names = getattr(module, 'borrowed', ())
     found = {**vars(module), **{key: getattr(module, key) for key in names}}
@@ -161,7 +163,7 @@ def _unit(name: str, module: nn.Module, square: Dict[str, str]) -> Unit:
     own = {id(part) for part in module.modules()}
     for inner, linear in module.named_modules():
         full = f'{name}.{inner}' if inner else name
-        for other, borrowed in _borrowed(full, linear):
+        for other, borrowed in borrowed_by(full, linear):
             is_linear = (isinstance(m, nn.Linear) for m in borrowed.modules())
             if id(borrowed) not in own and any(is_linear):
                 raise ValueError(

@@ -63,12 +63,12 @@ def compressed(tmp_path):
     inner, model.backbone = model.backbone, torch.nn.Module()
     model.backbone.inner = inner
     path = str(tmp_path / 'compressed.safetensors')
-    meta = dict(dataset_meta=dict(classes=['a', 'b', 'c']))
-    save_compressed(model, structures, path, meta)
+    classes = ['a', 'b', 'c']
+    save_compressed(model, structures, path, classes=classes)
     backbone = dict(
         type='halvit_mm.CompressedBackbone', backbone=VIT, checkpoint=path
     )
-    dataset = dict(metainfo=meta['dataset_meta'])
+    dataset = dict(metainfo=dict(classes=classes))
     return config(backbone, test_dataloader=dict(dataset=dataset)), path
 
 
@@ -147,7 +147,7 @@ def test_another_image_size_is_tested_and_compressed(tmp_path, models):
     theirs = saved(path)
     larger = config(dict(VIT, img_size=(48, 64)))
     apis.test(larger, path)
-    original = load_original(larger, path)
+    original, _ = load_original(larger, path)
     fitted = build_model(larger)
     load_weights(fitted, path)
     for model in (models[0], original, fitted):

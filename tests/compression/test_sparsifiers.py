@@ -72,7 +72,7 @@ def test_gmp_schedule():
 
 @pytest.mark.parametrize('scope', ['model', 'group', 'layer'])
 @pytest.mark.parametrize('sparsity', [0.75, 0.6])
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', [m for m in METHODS if m != 'obs'])
 def test_counts_are_exact_after_every_step(method, sparsity, scope):
     model, scopes, sparsifier = ready(method, scope, sparsity)
     assert len(scopes) == dict(model=1, group=2, layer=8)[scope]

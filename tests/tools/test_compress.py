@@ -3,25 +3,30 @@
 import copy
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from halvit_mm.apis import load_config, training
 from halvit_mm.apis import test as evaluate
 from halvit_mm.apis.compress import (
     calibration_batches,
+    compress_checkpoint,
     compressed_config,
     estimate,
     load_original,
+    read_settings,
 )
 from halvit_mm.apis.compress import compress as compress_backbone
 from halvit_mm.apis.model_info import build_model, count_parameters
 from halvit_mm.checkpoint import load_weights, read_header
 from halvit_mm.compression import (
+    CalibrationConfig,
     FiPSConfig,
     convert,
     plan_compression,
@@ -37,6 +42,7 @@ OPTIONS = {
     **TWO_CLASSES,
     'model.backbone.arch.feedforward_channels': 64,
     'fips.num_batches': 2,
+    'fips.held_out': 1,
     'fips.batch_size': 8,
     'fips.epochs': 3,
     'fips.interval': 2,
@@ -63,6 +69,12 @@ def config_of(setting, **options):
     """The config of the tiny classifier with its data."""
     options = {**OPTIONS, 'data_root': str(setting[2] / 'data'), **options}
     return load_config(str(CONFIG), options)
+
+
+def calibrate_on(cfg, model, **options):
+    """Two batches of eight images, none held out."""
+    options = dict(num_batches=2, batch_size=8, held_out=0) | options
+    return calibration_batches(cfg, model, CalibrationConfig(**options))[0]
 
 
 def compress(setting, out):
@@ -165,13 +177,87 @@ def test_a_checkpoint_of_more_layers_is_refused(setting, tmp_path):
     assert 'Traceback' not in result.stdout
 
 
-def test_a_checkpoint_without_its_head_is_refused(setting, tmp_path):
-    cfg = config_of(setting)
+@pytest.mark.parametrize('how', ['fips', 'prune'])
+def test_a_backbone_alone_stays_one(setting, tmp_path, how):
+    """Without settings in the config; a model is trained on the result."""
     state = torch.load(setting[0], weights_only=True)['state_dict']
-    state = {k: v for k, v in state.items() if not k.startswith('head')}
-    torch.save(dict(state_dict=state), tmp_path / 'headless.pth')
-    with pytest.raises(ValueError, match='head'):
-        load_original(cfg, str(tmp_path / 'headless.pth'))
+    state = {
+        k.removeprefix('backbone.'): v
+        for k, v in state.items()
+        if not k.startswith('head')
+    }
+    file, out = tmp_path / 'backbone.pth', tmp_path / 'out'
+    torch.save(state, file)
+    options = [o for o in setting[1] if not o.startswith('fips')]
+    options.append(f'{how}.held_out=1')
+    config = ROOT / 'configs' / 'studies' / 'vit_cifar10.py'
+    said = tool(
+        *('compress', config, file, '--how', how, '--images', 16),
+        out=out,
+        options=options,
+    ).stdout
+    said = ' '.join(said.split())
+    assert 'backbone.pth holds a backbone without head.: only the' in said
+    assert f'tools/train.py {out}/config.py' in said
+    assert 'on held-out images at most' in said
+    path = out / 'compressed.safetensors'
+    assert read_header(path)['model'] is None
+    cfg = load_config(str(out / 'config.py'), work_dir=str(tmp_path / 'train'))
+    assert cfg.load_from is None
+    names = load_file(path)
+    assert all(name.startswith('backbone.') for name in names)
+    model = build_model(cfg)
+    model.init_weights()
+    own = model.backbone.state_dict()
+    if how == 'prune':
+        assert own['layers.3.ffn.layers.0.0.weight'].shape == (32, 24)
+        for name, value in own.items():
+            assert_close(value, names[f'backbone.{name}'], rtol=0, atol=0)
+    stored, dense = count_parameters(model.backbone)[0], len(state)
+    assert stored < sum(v.numel() for v in state.values()) and dense
+
+
+def test_a_pruned_model_is_a_plain_one(setting, tmp_path):
+    """Also of the host; it scores what it scored before it was saved."""
+    options = {
+        'model.backbone.type': 'mmpretrain.VisionTransformer',
+        'model.backbone.layer_cfgs': dict(_delete_=True),
+    }
+    cfg = config_of(setting, **options)
+    checkpoint = tmp_path / 'host.pth'
+    model = build_model(cfg)
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    cfg.prune = dict(num_batches=2, batch_size=8, held_out=0, epochs=1)
+    config = read_settings(cfg, 'prune', budget=0.5)
+    out = tmp_path / 'out'
+    result = compress_checkpoint(cfg, str(checkpoint), config, out)
+    assert result.share == 0.5
+    cfg = load_config(str(out / 'config.py'), work_dir=str(tmp_path / 'test'))
+    assert cfg.model.backbone.type == 'mmpretrain.VisionTransformer'
+    assert cfg.model.backbone.arch.feedforward_channels == 32
+    twin = build_model(cfg).eval()
+    path = str(out / 'compressed.safetensors')
+    assert load_weights(twin, path) == 1.0
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        expected = result.compression.model(images)[0]
+        assert_close(twin.backbone(images)[0], expected)
+    assert 'accuracy/top1' in evaluate(cfg, path)
+    assert '| 32 of 64 |' in (out / 'report.md').read_text()
+    assert_picture(out / 'report.png')
+
+
+def test_what_cannot_be_pruned_is_told(setting, tmp_path):
+    tied = config_of(setting, **{'model.backbone.type': 'halvit_mm.HaLViT'})
+    model = build_model(tied)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'tied.pth')
+    config = read_settings(tied, 'prune')
+    with pytest.raises(ValueError, match='A tied FFN has one for both: FiPS'):
+        compress_checkpoint(
+            tied, str(tmp_path / 'tied.pth'), config, tmp_path / 'out'
+        )
+    with pytest.raises(ValueError, match='7 images do not fill a batch of 8'):
+        read_settings(tied, 'prune', 7)
 
 
 def test_what_is_compressed_already_is_refused(out, setting, tmp_path):
@@ -227,11 +313,11 @@ def test_executions_score_the_same(out, execution, tmp_path, monkeypatch):
 def test_a_wrapped_training_set(setting):
     cfg = config_of(setting)
     model = build_model(cfg)
-    expected = calibration_batches(cfg, model, 2, 8, seed=0)[1]
+    expected = calibrate_on(cfg, model)[1]
     cfg.train_dataloader.dataset = dict(
         type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset
     )
-    batches = calibration_batches(cfg, model, 2, 8, seed=0)
+    batches = calibrate_on(cfg, model)
     assert torch.equal(batches[1], expected)
     assert torch.equal(batches[1], expected)  # read again
 
@@ -239,7 +325,7 @@ def test_a_wrapped_training_set(setting):
 def test_estimate(setting):
     cfg = config_of(setting)
     model = build_model(cfg)
-    batches = calibration_batches(cfg, model, 2, 8, seed=0)
+    batches = calibrate_on(cfg, model)
     original = model.backbone
     inner = copy.deepcopy(original)
     compression = prepare(inner, FiPSConfig.from_mapping(cfg.fips))
@@ -267,7 +353,8 @@ def test_a_backbone_of_the_host(setting, tmp_path):
     images = torch.randn(4, 3, 32, 32)
     plan = plan_compression(copy.deepcopy(model.backbone), config)
     compress_backbone(model, plan, [images] * 2, tmp_path)
-    twin = build_model(compressed_config(cfg, tmp_path))
+    file = str(tmp_path / 'compressed.safetensors')
+    twin = build_model(compressed_config(cfg, file))
     twin.init_weights()
     with torch.no_grad():
         expected = model.eval().extract_feat(images)[0]
@@ -277,13 +364,24 @@ def test_a_backbone_of_the_host(setting, tmp_path):
 def test_calibration_images_are_balanced(setting):
     cfg = config_of(setting)
     model = build_model(cfg)
-    first, second = calibration_batches(cfg, model, 2, 8, seed=0)
+    first, second = calibrate_on(cfg, model)
     assert first.shape == (8, 3, 32, 32)
     # classes differ by their brightness alone
     light = [(batch.mean((1, 2, 3)) > 0).sum() for batch in (first, second)]
     assert light == [4, 4]
-    again = calibration_batches(cfg, model, 2, 8, seed=0)[0]
-    other = calibration_batches(cfg, model, 2, 8, seed=1)[0]
+    again = calibrate_on(cfg, model)[0]
+    other = calibrate_on(cfg, model, seed=1)[0]
     assert torch.equal(first, again) and not torch.equal(first, other)
     with pytest.raises(ValueError, match='the training set has 24'):
-        calibration_batches(cfg, model, 9, 8, seed=0)
+        calibrate_on(cfg, model, num_batches=9)
+
+
+def test_held_out_images_are_others(setting):
+    cfg = config_of(setting)
+    config = CalibrationConfig(num_batches=1, held_out=2, batch_size=8)
+    one, two = calibration_batches(cfg, build_model(cfg), config)
+    every = torch.cat([*one, *two]).flatten(1)
+    assert (len(one), len(two)) == (1, 2)
+    assert len(every.unique(dim=0)) == len(every)
+    with pytest.raises(ValueError, match='and 3 that are held out'):
+        calibration_batches(cfg, build_model(cfg), replace(config, held_out=3))

@@ -3,7 +3,16 @@
 import copy
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +87,7 @@ def compress(
     plan: Plan = lambda compression, plans: None,
     report: Callable[[Progress], None] = lambda progress: None,
     held_out: Sequence[Tensor] = (),
-    **described,
+    described: Optional[Dict[str, Any]] = None,
 ) -> CompressionResult:
     """Compress the backbone of a model and write the file.
 
@@ -109,6 +118,7 @@ def compress(
     original, inner = model.backbone, compression.model
     for backbone in (original, inner):
         backbone.eval()  # the host's returns None
+    described = described or {}
     tensors = (*model.parameters(), *model.buffers())
     size = sum(t.numel() * t.element_size() for t in tensors)
     compression.prepare()

@@ -86,7 +86,7 @@ def compress_checkpoint(
         model = nn.ModuleDict(dict(backbone=model.backbone))
     out.mkdir(parents=True, exist_ok=True)
     result = compress(
-        model, compression, batches, out, plan, report, held_out, **described
+        model, compression, batches, out, plan, report, held_out, described
     )
     write_report(result, out, Path(cfg.filename).stem)
     smaller.dump(str(out / 'config.py'))

@@ -9,8 +9,8 @@ from ...compression import CalibrationConfig, FiPSConfig, PruneConfig
 #: Name on the command line and in a config -> the class of its settings.
 WAYS = {cls.key: cls for cls in (FiPSConfig, PruneConfig)}
 
-#: What holds where a config says nothing: a quarter of an hour for a ViT-S on
-#: two cores. The paper's recipe is in configs/_base_/fips/paper.py.
+#: What holds where a config names no groups: a quarter of an hour for a ViT-S
+#: on two cores. The paper's recipe is in configs/_base_/fips/paper.py.
 QUICK = dict(
     budget=0.5, num_batches=32, batch_size=8, held_out=4, epochs=4, lr=3e-4
 )
@@ -32,11 +32,11 @@ def read_settings(
         ValueError: As :meth:`~halvit_mm.compression.CalibrationConfig
             .from_mapping`, or if the images do not fill a batch.
     """
-    settings = cfg.get(how)
-    if settings is None:
-        settings = dict(QUICK)
-        if how == FiPSConfig.key:
-            settings['method'] = 'obs'
+    settings = dict(cfg.get(how) or {})
+    if not settings.get('groups'):
+        is_fips = how == FiPSConfig.key
+        quick = dict(QUICK, method='obs') if is_fips else QUICK
+        settings = {**quick, **settings}
     config: CalibrationConfig = WAYS[how].from_mapping(settings, **overrides)
     if images is None:
         return config
