@@ -17,7 +17,7 @@ from mmengine.runner import (
 )
 from torch.utils.data import DataLoader
 
-from ..compression import FiPSConfig, PruneConfig
+from ..compression import CalibrationConfig, FiPSConfig, PruneConfig
 
 #: Top-level keys that mmengine's Runner or our tools read.
 KNOWN_KEYS = {
@@ -30,7 +30,7 @@ KNOWN_KEYS = {
     # ours
     *('broken_numbers', 'classes', 'data_root', 'fips', 'fit_schedule'),
     *('feature_collapse', 'pictures', 'prune', 'step_checkpoints'),
-    'watchdog_minutes',
+    *('tie', 'watchdog_minutes'),
 } - {'self', 'cfg'}
 
 #: Keys for what builds, beside the constructor's.
@@ -71,6 +71,7 @@ _WITHOUT_TYPE: Dict[str, List[Callable]] = dict(
     randomness=[Runner.set_randomness],
     fips=[FiPSConfig],
     prune=[PruneConfig],
+    tie=[CalibrationConfig],
     auto_scale_lr=[lambda enable, base_batch_size: None],
     env_cfg=[
         lambda cudnn_benchmark, mp_cfg, dist_cfg, resource_limit: None,

@@ -7,6 +7,7 @@ from .dense import dense_model, save_dense
 from .estimate import UnitPlan, estimate
 from .report import print_plan, write_report
 from .settings import WAYS, read_settings
+from .tying import tie
 
 __all__ = [
     'WAYS',
@@ -22,5 +23,6 @@ __all__ = [
     'print_plan',
     'read_settings',
     'save_dense',
+    'tie',
     'write_report',
 ]

@@ -1,10 +1,19 @@
 """Settings of a compression, from a config or without any in it."""
 
-from typing import Optional, Union
+from dataclasses import dataclass, replace
+from typing import ClassVar, Optional
 
 from mmengine.config import Config
 
 from ...compression import CalibrationConfig, FiPSConfig, PruneConfig
+
+
+@dataclass(frozen=True)
+class TieConfig(CalibrationConfig):
+    """Settings of a fit; it has neither ``groups`` nor a ``budget``."""
+
+    key: ClassVar[str] = 'tie'
+
 
 #: Name on the command line and in a config -> the class of its settings.
 WAYS = {cls.key: cls for cls in (FiPSConfig, PruneConfig)}
@@ -18,31 +27,31 @@ QUICK = dict(
 
 def read_settings(
     cfg: Config, how: str, images: Optional[int] = None, **overrides
-) -> Union[FiPSConfig, PruneConfig]:
-    """Read the settings of a compression.
+) -> CalibrationConfig:
+    """Read the settings of a compression or a fit.
 
     Args:
-        cfg: Config of a model, with or without ``fips`` or ``prune``.
-        how: One of :data:`WAYS`.
+        cfg: Config of a model, with or without ``fips``, ``prune`` or
+            ``tie``.
+        how: One of :data:`WAYS`, or ``'tie'``.
         images: Calibration images; by default what the settings say.
         overrides: Settings that replace those of the config, except where
             they are None.
 
     Raises:
-        ValueError: As :meth:`~halvit_mm.compression.CalibrationConfig
-            .from_mapping`, or if the images do not fill a batch.
+        ValueError: As :meth:`.CalibrationConfig.from_mapping`, or if the
+            images do not fill a batch.
     """
+    cls = TieConfig if how == TieConfig.key else WAYS[how]
     settings = dict(cfg.get(how) or {})
     if not settings.get('groups'):
-        is_fips = how == FiPSConfig.key
-        quick = dict(QUICK, method='obs') if is_fips else QUICK
+        quick = dict(QUICK, method='obs') if cls is FiPSConfig else QUICK
         settings = {**quick, **settings}
-    config: CalibrationConfig = WAYS[how].from_mapping(settings, **overrides)
+    config = cls.from_mapping(settings, **overrides)
     if images is None:
         return config
     if images < config.batch_size:
         raise ValueError(
             f'{images} images do not fill a batch of {config.batch_size}'
         )
-    number = images // config.batch_size
-    return WAYS[how].from_mapping(settings, **overrides, num_batches=number)
+    return replace(config, num_batches=images // config.batch_size)
