@@ -155,7 +155,12 @@ def plan_pruning(model: nn.Module, config: PruneConfig) -> Pruning:
         width = _hidden_units(unit)
         multiple = MULTIPLE if width % MULTIPLE == 0 else 1
         after = multiple * round(config.budget * width / multiple)
-        widths[unit.name] = Width(width, max(after, multiple))
+        if not after:
+            raise ValueError(
+                f'prune.budget={config.budget} leaves none of the {width} '
+                f'hidden units of {unit.name}: at least {multiple / width:.4f}'
+            )
+        widths[unit.name] = Width(width, after)
     return Pruning(model, config, groups, widths)
 
 

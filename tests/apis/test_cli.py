@@ -34,6 +34,7 @@ NO_FILE = {
     'dataset_converters/check_dataset': ('no.json', 'no'),
     'model_converters/convert_keys': ('no.pth', 'x.pth', '--to', 'timm'),
     'model_converters/dense_from_fips': ('no.py', 'no.pth', 'x.pth'),
+    'model_converters/tie_vit': ('no.py', 'no.pth', '--out', 'out'),
 }
 #: They read no file that a user names.
 WITHOUT_INPUT = {

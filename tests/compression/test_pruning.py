@@ -79,6 +79,8 @@ def test_what_is_refused():
         plan_pruning(Net(), PruneConfig(GROUPS, attention=True))
     with pytest.raises(ValueError, match='prune treats FFNs of two matrices'):
         plan_pruning(Net(), PruneConfig([r'blocks\.0\.mlp\.fc1']))
+    with pytest.raises(ValueError, match='none of the 40 .* at least 0.2000'):
+        plan_pruning(Net(), PruneConfig(GROUPS, budget=0.05))
     model = Net()
     model.blocks[0].mlp.fc2 = nn.Linear(HIDDEN, D, bias=False)
     with pytest.raises(ValueError, match='has no biases'):
