@@ -20,7 +20,9 @@ from .surgeon import Inputs, measure, prune_entries, saliency
 from .targets import Unit
 
 #: Rounds in which the units' losses are made equal.
-_ROUNDS = 20
+_ROUNDS = 12
+#: Batches on which they are measured in between.
+_BATCHES = 4
 
 
 @torch.no_grad()
@@ -50,25 +52,55 @@ def operate(
         layers.update(own)
         seen.update(measure(original, own, store, unit.name))
     for scope in scopes:
-        rows = [_rows(f, layers[f.name].weight, seen[f.name]) for f in scope]
-        costs = [saliency(*each) for each in rows]
         owners = [_owner(f.name, units) for f in scope]
-        for factor, each, first in zip(
-            scope, rows, _choose(costs, owners, kept(scope))
-        ):
-            weight, mask = prune_entries(*each, first)
-            if factor.weight.transposed:
-                weight, mask = weight.t(), mask.t()
-            factor.factor.copy_(weight)
-            factor.weight.mask.copy_(mask)
-            _move_bias(factor, layers[factor.name].weight, seen[factor.name])
+        underrated = dict.fromkeys(owners, 1.0)
+        # Twice: what a unit loses in all is known only afterwards.
+        for _ in range(2):
+            rows = [
+                _rows(f, layers[f.name].weight, seen[f.name]) for f in scope
+            ]
+            costs = [
+                saliency(*each) * underrated[owner]
+                for each, owner in zip(rows, owners)
+            ]
+            masks, lost = _choose(costs, owners, kept(scope))
+            for factor, each, mask in zip(scope, rows, masks):
+                _prune(factor, each, mask)
+                layer, inputs = layers[factor.name], seen[factor.name]
+                _move_bias(factor, layer, inputs)
+            for unit in units:
+                if unit.name in underrated:
+                    error = _error(unit, store) / lost[unit.name]
+                    underrated[unit.name] *= error
+
+
+def _prune(factor: NamedFactor, rows: Tuple, first: Tensor) -> None:
+    weight, mask = prune_entries(*rows, first)
+    if factor.weight.transposed:
+        weight, mask = weight.t(), mask.t()
+    factor.factor.copy_(weight)
+    factor.weight.mask.copy_(mask)
+
+
+def _error(unit: Unit, store: ActivationStore) -> float:
+    """Error of a unit on some batches, relative to its output's energy."""
+    error = energy = 0.0
+    device = next(unit.module.parameters()).device
+    for batch in range(min(_BATCHES, store.num_batches)):
+        call = store.get(unit.name, batch, device)
+        difference = unit.module(*call.args) - call.output
+        error += difference.square().sum().item()
+        energy += call.output.square().sum().item()
+    return max(error, 1e-30) / max(energy, 1e-30)
 
 
 def _owner(name: str, units: Sequence[Unit]) -> str:
     return next(u.name for u in units if f'{name}.'.startswith(f'{u.name}.'))
 
 
-def _choose(costs: List[Tensor], owners: List[str], kept: int) -> List[Tensor]:
+def _choose(
+    costs: List[Tensor], owners: List[str], kept: int
+) -> Tuple[List[Tensor], Dict[str, float]]:
     """Choose entries so that all units lose about the same share of energy.
 
     Args:
@@ -77,7 +109,8 @@ def _choose(costs: List[Tensor], owners: List[str], kept: int) -> List[Tensor]:
         kept: Number of entries that stay.
 
     Returns:
-        For each factor the entries that stay.
+        For each factor the entries that stay, and what each unit is thought
+        to lose.
     """
     scales = dict.fromkeys(owners, 1.0)
     for _ in range(_ROUNDS):
@@ -91,7 +124,7 @@ def _choose(costs: List[Tensor], owners: List[str], kept: int) -> List[Tensor]:
         for cost, mask, owner in zip(costs, masks, owners):
             lost[owner] += cost[~mask].sum().item()
         scales = {o: scales[o] * lost[o] ** 0.5 for o in scales}
-    return masks
+    return masks, lost
 
 
 def _rows(
@@ -117,7 +150,8 @@ def _rows(
     return rows, hessian, inputs.row_weight
 
 
-def _move_bias(factor: NamedFactor, weight: Tensor, inputs: Inputs) -> None:
+def _move_bias(factor: NamedFactor, layer: nn.Linear, inputs: Inputs) -> None:
     bias = factor.module.bias
     if bias is not None:
-        bias += inputs.moved_bias(weight - factor.module.weight)
+        change = layer.weight - factor.module.weight
+        bias.copy_(layer.bias + inputs.moved_bias(change))
