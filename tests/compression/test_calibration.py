@@ -19,7 +19,8 @@ from halvit_mm.compression import (
 )
 from halvit_mm.compression.activations import ActivationStore, capture
 from halvit_mm.compression.masks import flat, magnitudes_of
-from tests.helpers import assert_same_state
+from halvit_mm.models import GroupedViT
+from tests.helpers import assert_same_state, build
 
 from . import models
 from .models import GROUPS, Net, batches
@@ -219,6 +220,23 @@ def test_activations_that_are_not_finite(tmp_path):
         ValueError, match=r'put of blocks\.2\.mlp in batch 0.*not finite'
     ):
         calibrate(original, compression, batches(), tmp_path)
+
+
+def test_what_follows_the_units_is_not_computed(tmp_path):
+    model, seen = Net().eval(), []
+    for i, block in enumerate(model.blocks):
+        block.register_forward_hook(lambda *args, i=i: seen.append(i))
+    store = ActivationStore(tmp_path, limit=2**30)
+    capture(model, ['blocks.0.mlp', 'blocks.2.mlp'], batches(1), store)
+    assert seen == [0, 1]  # the third ends inside of its MLP
+
+
+def test_a_unit_that_layers_share_is_refused(tmp_path):
+    """It is called more than once, of which one call would be learnt from."""
+    model = build(GroupedViT, group_size=3).eval()
+    store = ActivationStore(tmp_path, limit=2**30)
+    with pytest.raises(ValueError, match=r'layers\.1\.ffn is the same module'):
+        capture(model, ['layers.0.ffn'], [torch.zeros(1, 3, 32, 32)], store)
 
 
 def test_units_that_are_not_called_once(tmp_path):
