@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Callable, Dict, List
 
+import numpy as np
 import torch
 
 Command = List[str]
@@ -27,6 +28,28 @@ class Payload:
 
     def __reduce__(self):
         return Path.touch, (Path(self.marker),)
+
+
+class Kind:
+    """A type of numpy, made by a call."""
+
+    def __init__(self, kind: list) -> None:
+        self.kind = kind
+
+    def __reduce__(self):
+        return np.dtype, (self.kind,)
+
+
+class Record(Kind):
+    """A scalar of numpy that has keys as a dict has."""
+
+    def __init__(self, kind: list, values: tuple) -> None:
+        super().__init__(kind)
+        self.bytes = np.array(values, kind).tobytes()
+
+    def __reduce__(self):
+        scalar, _ = np.float64(1).__reduce__()
+        return scalar, (Kind(self.kind), self.bytes)
 
 
 def case(name: str, harmless: bool = False):
