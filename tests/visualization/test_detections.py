@@ -143,6 +143,7 @@ WRONG = {
     'text for a score': (dict(score='0.9'), "score is no number but '0.9'"),
     'no score': (dict(score=None), 'score is no number but None'),
     'a score without end': (dict(score=float('nan')), 'no number but nan'),
+    'a long score': (dict(score=10**400), 'its score is no number but 1000'),
     'a far box': (dict(bbox=[1e300] * 4), 'bbox is not of numbers to 10000'),
     'half a box': (dict(bbox=[1, 2]), 'bbox is not x, y, width, height'),
     'an image of text': (dict(image_id=[1]), 'not of these annotations'),
