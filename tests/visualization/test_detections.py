@@ -9,6 +9,7 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
+from halvit_mm.datasets.coco_check.missing import leaves
 from halvit_mm.visualization import draw_detections
 
 COLOUR = np.array(colormaps['tab10'](0)[:3])
@@ -172,6 +173,21 @@ def test_a_polygon_longer_than_any_image_is_left_out(draw):
     """Pycocotools would take 80 bytes for each pixel of its length."""
     skipped, _ = draw([dict(bbox=BOX, segmentation=[SCRIBBLE])])
     assert skipped == {}
+
+
+@pytest.mark.parametrize(
+    ('folder', 'name', 'is_outside'),
+    [
+        ('/', '/etc/passwd', False),
+        ('/etc', '/etc/passwd', False),
+        ('/et', '/etc/passwd', True),
+        ('/etc/..', '../etc/passwd', False),
+        ('/usr', '../etc/passwd', True),
+        ('/usr', '../etc/\0', False),
+    ],
+)
+def test_what_is_outside(folder, name, is_outside):
+    assert leaves(folder, name) is is_outside
 
 
 def test_images_outside_of_the_folder(draw, tmp_path):
