@@ -178,9 +178,14 @@ def _(folder, clean):
 @case('pickle: dense_from_fips')
 def _(folder, clean):
     source, target = write_pickle(folder), folder / 'out.pth'
-    config = str(clean / 'fixed.py')
+    config = folder / 'config.py'
+    config.write_text(
+        f"_base_ = '{clean}/fixed.py'\n"
+        "model = dict(backbone=dict(_delete_=True, type='CompressedBackbone', "
+        "_scope_='halvit_mm', backbone={{_base_.model.backbone}}))\n"
+    )
     name = 'tools/model_converters/dense_from_fips.py'
-    return [name, config, str(source), str(target)]
+    return [name, str(config), str(source), str(target)]
 
 
 @case('pickle: compress')
