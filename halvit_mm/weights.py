@@ -3,6 +3,7 @@
 from typing import Any, Dict, Optional
 
 from mmengine.runner import CheckpointLoader
+from torch import Tensor
 
 from .checkpoint import (
     host_meta,
@@ -41,7 +42,10 @@ def load_from_data_only(
             state_dict=weights.state_dict, meta=host_meta(weights.header)
         )
     content, _ = load_content(path, map_location or 'cpu')
-    if isinstance(content, dict) and not is_trusted():
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise ValueError(f'{path} is no checkpoint but a {kind}')
+    if not is_trusted():
         _drop_text(content, path)
     if filename.startswith('mmcls://'):  # where the hosts want the backbone
         state = content.get('state_dict', content)
@@ -54,20 +58,27 @@ def load_from_data_only(
 def _drop_text(content: Dict, path: str) -> None:
     """Take out, in place, what mmengine executes as the text of a config."""
     hub = content.get('message_hub')
-    hub = hub.get('runtime_info') if isinstance(hub, dict) else None
-    places = {'meta': content.get('meta'), 'message_hub': hub}
-    dropped = []
+    info = hub.get('runtime_info') if isinstance(hub, dict) else None
+    places, dropped = dict(meta=content.get('meta'), message_hub=info), []
     for place, found in places.items():
         for key in ('config', 'cfg'):
             if isinstance(found, dict) and found.pop(key, None) is not None:
                 dropped.append(f'{place}.{key}')
+    # Anything else with keys, such as a record of numpy, could hold it.
+    for found in (hub, *places.values()):
+        if not isinstance(found, (dict, Tensor, type(None))):
+            raise ValueError(
+                f'{path} is no checkpoint: what it says about its training '
+                f'is in a {type(found).__name__}, not in a dict'
+            )
     if dropped:
         say(
             f'{path}: the text of a config is left out, for it would be '
-            f'executed: {", ".join(dropped)}; name the config itself'
+            f'executed: {", ".join(dropped)}; where a config is needed, '
+            'name its file'
         )
 
 
 # The host's own loaders run what a file holds where it is not plain.
-for _scheme in [*CheckpointLoader._schemes, r'.*\.safetensors$']:
+for _scheme in list(CheckpointLoader._schemes):
     CheckpointLoader.register_scheme(_scheme, load_from_data_only, force=True)

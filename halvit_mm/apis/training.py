@@ -63,6 +63,11 @@ def build_runner(cfg: Config) -> Runner:
     start = None if cfg.get('resume') else cfg.pop('load_from', None)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
+    if not isinstance(runner, Runner):
+        runner.logger.warning(
+            f'runner_type={cfg.runner_type} is no halvit_mm.engine.Runner: '
+            'signals end its loader processes, and a full /dev/shm hangs them'
+        )
     runner.register_hook(AgreementHook(load_from=start))
     return runner
 

@@ -1,10 +1,21 @@
 """Files at an address, downloaded once to torch's own folder for them."""
 
 import os
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
+
+_NOT_FETCHED = (
+    EOFError,
+    HTTPException,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,  # no address
+)
 
 
 def local_copy(path: str) -> str:
@@ -28,7 +39,7 @@ def local_copy(path: str) -> str:
     try:
         address = path if scheme in ('http', 'https') else _find(scheme, name)
         return _download(address)
-    except (EOFError, ImportError, LookupError, OSError, RuntimeError) as e:
+    except _NOT_FETCHED as e:
         raise ValueError(
             f'{path} cannot be fetched ({type(e).__name__}: {e}): '
             'download it by another way and give the name of the file'

@@ -81,14 +81,20 @@ def load_torch(path: Path, device: Any = 'cpu') -> Any:
 
 
 def _describe(path: Path, error: UnpicklingError) -> str:
-    reason = re.search(r'(?i)unsupported [^.]*\S*', str(error))
-    if reason and 'operand' in reason.group():
-        return _damaged(path, reason.group())
+    """Torch's reason alone, without a page of advice to load it anyway."""
+    reason = re.search(
+        r'Unpickler error:\s*(.+?)( was not an|\n|$)', f'{error}'
+    )
+    reason = reason[1].rstrip('.') if reason else f'{error}'
+    if 'operand' in reason:
+        if not zipfile.is_zipfile(path):  # it has no checksums
+            return _damaged(path, reason)
+        reason += ', which only a pickle_protocol above 2 has'
     return (
-        f'{path} is not a plain checkpoint: '
-        f'{reason.group() if reason else error} Loading it would run code. If '
-        'you trust whoever made it, add --unsafe-load (in Python, call '
-        'halvit_mm.checkpoint.trust_files()), and save its state dict alone'
+        f'{path} is not a plain checkpoint: {reason}. Loading it could run '
+        'code. If you trust whoever made it, add --unsafe-load (in Python, '
+        'call halvit_mm.checkpoint.trust_files()), and save its state dict '
+        'alone'
     )
 
 
@@ -166,6 +172,8 @@ def named_faults(path: Path) -> Iterator[None]:
                 'and not of a page about it'
             )
         yield
+    except (PermissionError, torch.OutOfMemoryError) as error:
+        raise ValueError(f'{path} cannot be read: {error}') from error
     except _DAMAGED as error:
         reason = f'{type(error).__name__}: {error}'
         raise ValueError(_damaged(path, reason)) from error

@@ -56,10 +56,10 @@ def _candidates(folder: Path) -> Iterator[Tuple[Path, str]]:
         except ValueError as error:
             yield path, str(error)
             continue
-        names = not_finite(content.get('state_dict', {}))
-        if 'optimizer' not in content or 'meta' not in content:
+        keys = {'state_dict', 'optimizer', 'meta'}
+        if not isinstance(content, dict) or not keys <= content.keys():
             yield path, 'it holds weights only, no state of a training'
-        elif names:
+        elif names := not_finite(content['state_dict']):
             yield path, f'{len(names)} weights are not finite: {names[:3]}'
         else:
             yield path, ''

@@ -51,7 +51,12 @@ def allow_mmengine_checkpoints() -> None:
     from mmengine.logging.history_buffer import HistoryBuffer
 
     core = getattr(np, '_core', None) or np.core
-    numbers = (np.float32, np.float64, np.int32, np.int64, np.bool_)
+    parts = [
+        (getattr(core.multiarray, name), f'numpy.{core_}.multiarray.{name}')
+        for name in ('_reconstruct', 'scalar')
+        for core_ in ('core', '_core')  # of numpy 1, of numpy 2
+    ]
+    numbers = np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'
     torch.serialization.add_safe_globals(
         [
             Namespace,
@@ -59,8 +64,7 @@ def allow_mmengine_checkpoints() -> None:
             (_history_method, 'builtins.getattr'),
             np.ndarray,
             np.dtype,
-            core.multiarray._reconstruct,
-            core.multiarray.scalar,
+            *parts,
             *{type(np.dtype(number)) for number in numbers},
         ]
     )

@@ -1,12 +1,13 @@
 """iNaturalist, for which mmpretrain has no data set."""
 
-import json
 from pathlib import Path
 from typing import List
 
 from mmpretrain.datasets import BaseDataset
 
 from ..registry import DATASETS
+from .coco_check.missing import leaves
+from .coco_check.values import read_json
 
 
 @DATASETS.register_module()
@@ -42,14 +43,19 @@ class INaturalist(BaseDataset):
                 f'there is no {self.ann_file}: data_root is the folder with '
                 'train2018.json, or the like'
             )
-        content = json.loads(Path(self.ann_file).read_text())
-        missing = {'images', 'annotations', 'categories'} - content.keys()
+        content, _ = read_json(self.ann_file)
+        missing = {'images', 'annotations', 'categories'} - set(content)
         if missing:
             raise ValueError(f'{self.ann_file} lacks {sorted(missing)}')
         # Labels are the ranks of the ids, whatever their order in the file.
         ids = sorted(category['id'] for category in content['categories'])
         label_of = {id_: label for label, id_ in enumerate(ids)}
         paths = {im['id']: im['file_name'] for im in content['images']}
+        for name in paths.values():
+            if leaves(self.data_root, name):
+                raise ValueError(
+                    f'{self.ann_file}: {name} leaves {self.data_root}'
+                )
         root = Path(self.data_root)
         return [
             dict(

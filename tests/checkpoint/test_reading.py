@@ -2,6 +2,7 @@
 
 import shutil
 from argparse import Namespace
+from http.client import InvalidURL
 from urllib.error import URLError
 
 import pytest
@@ -227,7 +228,10 @@ def test_an_address_is_downloaded_once_and_read_as_data(path, fetched):
         read_state_dict('https://x/more.pth')
 
 
-@pytest.mark.parametrize('error', [URLError('no network'), KeyError('x')])
+@pytest.mark.parametrize(
+    'error',
+    [URLError('no network'), KeyError('x'), InvalidURL('a space'), ValueError],
+)
 def test_an_address_that_cannot_be_fetched(error, fetched, monkeypatch):
     def fail(*args):
         raise error

@@ -4,7 +4,9 @@ import json
 import random
 import shutil
 import zipfile
+from datetime import datetime
 
+import numpy as np
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
@@ -22,6 +24,7 @@ from halvit_mm.checkpoint import (
 )
 from halvit_mm.weights import load_from_data_only
 from tests.engine.tiny_run import tiny_runner
+from tests.soak.hostile_files import Record
 from tests.tools.conftest import tool
 
 
@@ -100,6 +103,58 @@ def test_config_text_is_not_executed_on_resume(tmp_path, marker, monkeypatch):
     assert runner.epoch == 2 and not marker.exists()
     places = 'meta.config, meta.cfg, message_hub.cfg'
     assert f'would be executed: {places}' in said[0]
+
+
+INFO = [('cfg', 'U99')]
+HUB = [('runtime_info', INFO)]
+META = [('config', 'U99'), ('key', 'U99')]
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        Record([('message_hub', HUB)], ((('exit()',),),)),
+        dict(message_hub=Record(HUB, (('exit()',),))),
+        dict(message_hub=dict(runtime_info=Record(INFO, ('exit()',)))),
+        dict(meta=Record(META, ('exit()', 'config'))),
+    ],
+)
+def test_config_text_is_found_in_no_record(content, tmp_path):
+    torch.save(content, tmp_path / 'evil.pth')
+    with pytest.raises(ValueError, match='evil.pth is no checkpoint'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'evil.pth'))
+
+
+@pytest.mark.parametrize(
+    ('content', 'protocol', 'reason'),
+    [
+        (dict(a=datetime(2020, 1, 1)), 2, 'global: GLOBAL datetime.datetime'),
+        (dict(a=np.array('text')), 2, "got <class 'numpy.dtype.*'>"),
+        (dict(a=torch.ones(1)), 4, 'operand .* only a pickle_protocol above'),
+    ],
+)
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_what_is_no_data_is_told_in_a_line(
+    content, protocol, reason, tmp_path
+):
+    path = tmp_path / 'a.pth'
+    torch.save(content, path, pickle_protocol=protocol)
+    message = f'a.pth is not a plain checkpoint: [^\n]*{reason}.*--unsafe-load'
+    with pytest.raises(ValueError, match=message) as info:
+        load_content(path)
+    assert len(str(info.value)) < 500 and 'weights_only' not in str(info.value)
+
+
+def test_a_file_without_memory_for_it_is_not_called_damaged(
+    tmp_path, monkeypatch
+):
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError('no memory')
+
+    torch.save(dict(a=torch.ones(1)), tmp_path / 'a.pth')
+    monkeypatch.setattr(torch, 'load', fail)
+    with pytest.raises(ValueError, match='a.pth cannot be read: no memory'):
+        load_content(tmp_path / 'a.pth')
 
 
 def hollow(content):

@@ -2,7 +2,9 @@
 
 import io
 import pickle
+import re
 import sys
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -83,7 +85,7 @@ def checkpoint():
     for value in (1.5, 2.5):
         hub.update_scalar('train/loss', value)
     hub.update_info('epoch', 3)
-    numbers = (np.float32, np.float64, np.int32, np.int64, np.bool_)
+    numbers = (np.float16, np.float64, np.uint8, np.int64, np.bool_)
     return dict(
         message_hub=hub.state_dict(),
         scalars=[number(1) for number in numbers],
@@ -106,6 +108,26 @@ def test_checkpoint_of_mmengine_loads(no_safe_globals):
     for one, other in zip(loaded['arrays'], content['arrays']):
         assert one.dtype == other.dtype
         assert one.tolist() == other.tolist()
+
+
+@pytest.mark.parametrize('core', ['core', '_core'])
+def test_checkpoint_by_either_numpy_loads(core, no_safe_globals):
+    """Numpy 2 writes and has another name than numpy 1."""
+    install()
+    old, new = zipfile.ZipFile(saved(checkpoint())), io.BytesIO()
+    with zipfile.ZipFile(new, 'w') as file:
+        for name in old.namelist():
+            data = re.sub(
+                rb'(?<=numpy\.)_?core(?=\.multiarray)',
+                core.encode(),
+                old.read(name),
+            )
+            assert b'multiarray' in data or 'data.pkl' not in name
+            file.writestr(name, data)
+    new.seek(0)
+    loaded = torch.load(new, weights_only=True)
+    history = loaded['message_hub']['log_scalars']['train/loss']
+    assert history.data[0].tolist() == [1.5, 2.5]
 
 
 class Asks:

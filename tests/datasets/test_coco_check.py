@@ -8,6 +8,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from halvit_mm.datasets import read_coco
+from halvit_mm.datasets.coco_check.values import read_id
 
 from .truth import (
     ANN_FILE,
@@ -168,6 +169,7 @@ DROPPED = {
     'less than a pixel': box(30, 30, 0.5, 9),
     'outside': box(900, 900, 20, 20),
     'missing': of_second_and_last(bbox=None, segmentation=None),
+    'of 400 digits': box(10**400, 1, 5, 5),
     'of five numbers': box(1, 2, 3, 4, 5),
     'unknown category': of_second_and_last(category_id=99),
     'unknown image': of_second_and_last(image_id=99),
@@ -188,6 +190,11 @@ def test_left_out_of_training_and_evaluation(root, clean, name, tmp_path):
     assert f'(2; ids {ids[0]}, {ids[1]})' in line
     scores = scores_of_truth(root, tmp_path)
     assert scores == {'bbox': (1.0, 1.0), 'segm': (1.0, 1.0)}
+
+
+def test_an_id_longer_than_any_number_is_text():
+    """Python makes no number of it."""
+    assert read_id('9' * 5000) == '9' * 5000
 
 
 def test_what_is_ignored_is_a_crowd(root, tmp_path):

@@ -47,6 +47,18 @@ def test_messages(tmp_path):
         INaturalist(str(tmp_path), 'train2018')
 
 
+def test_images_stay_in_the_folder(tmp_path):
+    root = tmp_path / 'root'
+    root.mkdir()
+    (tmp_path / '1.jpg').touch()
+    write_inaturalist(root, images=[dict(id=10, file_name='../1.jpg')])
+    with pytest.raises(ValueError, match=r'2018.json: ../1.jpg leaves .*root'):
+        INaturalist(str(root), 'train2018')
+    (root / 'train2018.json').write_text('[' * 10**5)
+    with pytest.raises(ValueError, match='(?s)2018.json.* no whole JSON'):
+        INaturalist(str(root), 'train2018')
+
+
 def test_images_in_memory(tmp_path):
     images = {}
     for name in ('cat', 'dog'):

@@ -124,8 +124,9 @@ def test_damaged_files_are_passed_over(tmp_path):
     os.utime(cut, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
     assert find_checkpoint(tmp_path) == str(tmp_path / 'epoch_2.pth')
     weights = tmp_path / 'epoch_9.pth'
-    torch.save(dict(state_dict={}), weights)
-    assert find_checkpoint(tmp_path) == str(tmp_path / 'epoch_2.pth')
+    for content in (dict(state_dict={}), [1]):
+        torch.save(content, weights)
+        assert find_checkpoint(tmp_path) == str(tmp_path / 'epoch_2.pth')
 
 
 def test_none_to_resume(tmp_path):

@@ -1,8 +1,12 @@
 """A batch that a worker cannot send is an error, not an endless wait."""
 
+from types import SimpleNamespace
+
 import pytest
+from mmengine.config import Config
 from torch.utils.data import DataLoader
 
+from halvit_mm.apis import training
 from halvit_mm.engine.processes import prepare_workers
 
 
@@ -46,3 +50,15 @@ def test_a_batch_that_cannot_be_sent(message, kind, told):
     with pytest.raises(kind, match=told):
         next(batches)
     batches.__del__()  # collected in a cycle, it would wait for 5 s
+
+
+def test_runners_without_such_workers_are_warned_of(monkeypatch):
+    said = []
+    other = SimpleNamespace(
+        logger=SimpleNamespace(warning=said.append),
+        register_hook=lambda hook: None,
+    )
+    monkeypatch.setattr(training.RUNNERS, 'build', lambda cfg: other)
+    cfg = Config(dict(launcher='none', runner_type='Mine'))
+    assert training.build_runner(cfg) is other
+    assert 'runner_type=Mine is no halvit_mm.engine.Runner' in said[0]

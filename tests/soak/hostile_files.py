@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Callable, Dict, List
 
+import numpy as np
 import torch
 
 Command = List[str]
@@ -27,6 +28,28 @@ class Payload:
 
     def __reduce__(self):
         return Path.touch, (Path(self.marker),)
+
+
+class Kind:
+    """A type of numpy, made by a call."""
+
+    def __init__(self, kind: list) -> None:
+        self.kind = kind
+
+    def __reduce__(self):
+        return np.dtype, (self.kind,)
+
+
+class Record(Kind):
+    """A scalar of numpy that has keys as a dict has."""
+
+    def __init__(self, kind: list, values: tuple) -> None:
+        super().__init__(kind)
+        self.bytes = np.array(values, kind).tobytes()
+
+    def __reduce__(self):
+        scalar, _ = np.float64(1).__reduce__()
+        return scalar, (Kind(self.kind), self.bytes)
 
 
 def case(name: str, harmless: bool = False):
@@ -155,9 +178,14 @@ def _(folder, clean):
 @case('pickle: dense_from_fips')
 def _(folder, clean):
     source, target = write_pickle(folder), folder / 'out.pth'
-    config = str(clean / 'fixed.py')
+    config = folder / 'config.py'
+    config.write_text(
+        f"_base_ = '{clean}/fixed.py'\n"
+        "model = dict(backbone=dict(_delete_=True, type='CompressedBackbone', "
+        "_scope_='halvit_mm', backbone={{_base_.model.backbone}}))\n"
+    )
     name = 'tools/model_converters/dense_from_fips.py'
-    return [name, config, str(source), str(target)]
+    return [name, str(config), str(source), str(target)]
 
 
 @case('pickle: compress')

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from halvit_mm.checkpoint import save_weights
 
-from .hostile_files import Command, case, predict, script, train
+from .hostile_files import Command, Record, case, predict, script, train
 
 
 def config_text(folder: Path) -> str:
@@ -79,6 +79,30 @@ def _(folder, clean):
 @case('config text: message hub, DetInferencer')
 def _(folder, clean):
     return infer(folder, write_with_text(folder, clean, hub=['cfg']))
+
+
+def write_record(folder: Path, clean: Path) -> Path:
+    """Config text in records of numpy, where the hosts expect dicts."""
+    content = torch.load(clean / 'run/epoch_1.pth', weights_only=True)
+    text = config_text(folder)
+    info = [('runtime_info', [('cfg', 'U999')])]
+    content['message_hub'] = Record(info, ((text,),))
+    keys = [('epoch', 'i8'), ('iter', 'i8'), ('config', 'U999'), ('a', 'U9')]
+    content['meta'] = Record(keys, (1, 5, text, 'config'))
+    content['optimizer'] = {}
+    torch.save(content, folder / 'evil.pth')
+    return folder / 'evil.pth'
+
+
+@case('config text: records of numpy, DetInferencer')
+def _(folder, clean):
+    return infer(folder, write_record(folder, clean))
+
+
+@case('config text: records of numpy, train --resume')
+def _(folder, clean):
+    path = write_record(folder, clean)
+    return train(folder, clean, '--resume', str(path))
 
 
 @case('config text: everywhere, predict', harmless=True)

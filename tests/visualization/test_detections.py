@@ -9,6 +9,7 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
+from halvit_mm.datasets.coco_check.missing import leaves
 from halvit_mm.visualization import draw_detections
 
 COLOUR = np.array(colormaps['tab10'](0)[:3])
@@ -143,6 +144,7 @@ WRONG = {
     'text for a score': (dict(score='0.9'), "score is no number but '0.9'"),
     'no score': (dict(score=None), 'score is no number but None'),
     'a score without end': (dict(score=float('nan')), 'no number but nan'),
+    'a long score': (dict(score=10**400), 'its score is no number but 1000'),
     'a far box': (dict(bbox=[1e300] * 4), 'bbox is not of numbers to 10000'),
     'half a box': (dict(bbox=[1, 2]), 'bbox is not x, y, width, height'),
     'an image of text': (dict(image_id=[1]), 'not of these annotations'),
@@ -171,6 +173,21 @@ def test_a_polygon_longer_than_any_image_is_left_out(draw):
     """Pycocotools would take 80 bytes for each pixel of its length."""
     skipped, _ = draw([dict(bbox=BOX, segmentation=[SCRIBBLE])])
     assert skipped == {}
+
+
+@pytest.mark.parametrize(
+    ('folder', 'name', 'is_outside'),
+    [
+        ('/', '/etc/passwd', False),
+        ('/etc', '/etc/passwd', False),
+        ('/et', '/etc/passwd', True),
+        ('/etc/..', '../etc/passwd', False),
+        ('/usr', '../etc/passwd', True),
+        ('/usr', '../etc/\0', False),
+    ],
+)
+def test_what_is_outside(folder, name, is_outside):
+    assert leaves(folder, name) is is_outside
 
 
 def test_images_outside_of_the_folder(draw, tmp_path):

@@ -1,5 +1,6 @@
 """Checks of image sizes, flags and boxes."""
 
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Tuple
@@ -101,9 +102,11 @@ def read_boxes(file: CocoFile) -> Tuple[np.ndarray, np.ndarray]:
         flat = list(chain.from_iterable(found))
     except TypeError:  # None or a number among them
         flat = [None]
+    boxes = None
     if set(map(type, flat)) <= {int, float} and set(map(len, found)) == {4}:
-        boxes = np.array(flat, np.float64).reshape(-1, 4)
-    else:
+        with suppress(OverflowError):  # numbers of hundreds of digits
+            boxes = np.array(flat, np.float64).reshape(-1, 4)
+    if boxes is None:
         boxes = np.full((len(found), 4), np.nan)
         for row, box in enumerate(found):
             box = _listed(box)

@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from pathlib import Path
 from typing import Dict, List, Set
 from urllib.parse import unquote, urlsplit
 
@@ -49,11 +50,12 @@ def like(name: str, there: Dict[str, List[str]]) -> List[str]:
 
 def leaves(folder: str, name: str) -> bool:
     """Whether a file name leads to a file outside of a folder."""
-    if not (os.path.isabs(name) or '..' in name.split('/')):
+    is_odd = os.path.isabs(name) or '..' in name.split('/')
+    if not is_odd or '\0' in name:  # of which there is no file
         return False
     full = os.path.realpath(os.path.join(folder, name))
-    root = os.path.realpath(folder) + os.sep
-    return not full.startswith(root) and os.path.exists(full)
+    is_below = Path(full).is_relative_to(os.path.realpath(folder))
+    return not is_below and os.path.exists(full)
 
 
 def require_below(file: CocoFile, folder: str) -> None:

@@ -52,7 +52,8 @@ def read_numbers(value: Any) -> Optional[List[float]]:
     """Return a list of finite numbers, also of those in text, else None."""
     if not isinstance(value, list):
         return None
-    if all(type(x) in (int, float) and math.isfinite(x) for x in value):
+    # Whole numbers of JSON may be larger than any float.
+    if all(type(x) in (int, float) and abs(x) < 1e300 for x in value):
         return value
     found = [read_number(x) for x in value]
     return found if all(map(math.isfinite, found)) else None
@@ -63,6 +64,7 @@ def read_id(value: Any) -> Optional[Union[int, str]]:
     if isinstance(value, str) and value.strip():
         text = value.strip()
         is_number = text.isascii() and text.lstrip('-').isdigit()
+        is_number = is_number and len(text) < 4300  # longer ones int() refuses
         return int(text) if is_number else text
     if isinstance(value, float) and value.is_integer():
         return int(value)
