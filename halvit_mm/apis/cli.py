@@ -22,6 +22,7 @@ _OF_A_WORKER = re.compile(
     r'(?:    [^\n]*\n)*(?P=type): (?P<sentence>.*?)\n?',
     re.DOTALL,
 )
+_SPACE = '\0'  # no argument of a command has it
 #: Errors of the system whose text has the path.
 _OF_FILES = (
     FileNotFoundError,
@@ -32,7 +33,16 @@ _OF_FILES = (
 
 
 class OptionAction(DictAction):
-    """mmengine's ``key=value``, whose errors are those of the parser."""
+    """mmengine's ``key=value``, whose errors are those of the parser.
+
+    Spaces inside of a value stay, as in a path or a class's name: mmengine
+    removes them.
+    """
+
+    @staticmethod
+    def _parse_iterable(val: str):
+        text = re.sub(r'\s*([,()\[\]])\s*', r'\1', val.strip('\'"'))
+        return _spaced(DictAction._parse_iterable(text.replace(' ', _SPACE)))
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Read options, as :class:`argparse.Action` documents."""
@@ -43,6 +53,14 @@ class OptionAction(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except AssertionError as error:  # brackets that are not closed
             raise argparse.ArgumentError(self, f'{error}') from None
+
+
+def _spaced(value):
+    if isinstance(value, str):
+        return value.replace(_SPACE, ' ')
+    if isinstance(value, (list, tuple)):
+        return type(value)(_spaced(each) for each in value)
+    return value
 
 
 class TrustAction(argparse.Action):

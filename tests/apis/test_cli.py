@@ -1,5 +1,6 @@
 """Errors of a tool: a sentence of ours, a traceback of others."""
 
+import argparse
 import runpy
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from halvit_mm.apis.cli import errors_in_short
+from halvit_mm.apis.cli import add_config_options, errors_in_short
 from halvit_mm.checkpoint import read_classes
 from halvit_mm.datasets import LoadImageFromFile
 
@@ -53,6 +54,26 @@ def end_of(name, args, monkeypatch):
     with pytest.raises(SystemExit) as info:
         runpy.run_path(str(path), run_name='__main__')
     return info.value.code
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('/my data/a  b/', '/my data/a  b/'),
+        ("'my data'", 'my data'),
+        ('[traffic light, car]', ['traffic light', 'car']),
+        ('a b,c', ['a b', 'c']),
+        ('( 1, 2.5 )', (1, 2.5)),
+        ('[(1, a b), [None, true]]', [(1, 'a b'), [None, True]]),
+    ],
+)
+def test_spaces_in_options_stay(text, value):
+    """The host would look for mydata, and train a class trafficlight."""
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    found = parser.parse_args(['--cfg-options', f'key={text}']).cfg_options
+    assert found == dict(key=value)
+    assert type(found['key']) is type(value)
 
 
 def test_errors_of_ours_are_sentences():

@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 from pathlib import Path
+from typing import Dict
 
 import torch
 from safetensors.torch import save_file
@@ -17,12 +18,13 @@ from halvit_mm.compression import FiPSConfig, prepare, save_compressed
 from halvit_mm.weights import load_from_data_only
 
 from ..compression.models import GROUPS, Net
-from ..tools.conftest import tool
+from ..tools.conftest import TWO_CLASSES, draw_dark_and_light, tool
 from .results import keep
 
 NUMBER = 100
-#: Files of which these many flips are tried with the tool itself.
-BY_TOOL = 5
+#: Damaged files of each kind that every tool is given.
+BY_TOOL = 2
+CONFIG = 'configs/studies/vit_cifar10.py'
 
 
 def write_torch(path: Path) -> None:
@@ -89,28 +91,58 @@ def damage(content: bytes, cut: bool, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def convert(path: Path, target: Path) -> bool:
-    """Whether the converter refuses a file by its name, or writes another."""
-    result = tool('model_converters/convert_keys', path, target, check=False)
-    return 'Traceback' not in result.stdout and path.name in result.stdout
+def tools(folder: Path, path: Path) -> Dict[str, bool]:
+    """Give a file to every tool that reads weights.
+
+    Returns:
+        Tool -> whether it ends in a sentence that names the file, not in a
+        traceback.
+    """
+    options = {**TWO_CLASSES, 'data_root': folder / 'data'}
+    out = folder / 'out'
+    commands = {
+        'test': (CONFIG, path),
+        'train': (CONFIG, '--resume', path),
+        'train, load_from': (CONFIG,),
+        'compress': (CONFIG, path, '--out', out),
+        'predict': (path, folder / 'data'),
+        'model_converters/convert_keys': (path, out / 'new.pth'),
+        'model_converters/tie_vit': (CONFIG, path, '--out', out),
+        'deployment/export_onnx': (path, out / 'x.onnx', '--config', CONFIG),
+    }
+    found = {}
+    for name, args in commands.items():
+        more = dict(options)
+        if name == 'train, load_from':
+            more['load_from'] = path
+        if name.endswith('tie_vit'):
+            more['model.backbone.type'] = 'halvit_mm.HaLViT'
+        takes = CONFIG == args[0]
+        settings = [f'{k}={v}' for k, v in more.items()] if takes else ()
+        result = tool(name.split(',')[0], *args, check=False, options=settings)
+        said = ' '.join(result.stdout.split())
+        found[name] = 'Traceback' not in said and path.name in said
+    return found
 
 
 def one_kind(folder: Path, name: str, cut: bool) -> dict:
     rng, path = random.Random(name), folder / name
     KINDS[name](path)
     content, whole = path.read_bytes(), numbers(path)
-    ends = []
-    by_tool = 0
+    ends, by_tool = [], []
     for number in range(NUMBER):
         path.write_bytes(damage(content, cut, rng))
         ends.append(read_damaged(path, whole))
         if number < BY_TOOL:
-            by_tool += convert(path, folder / 'out.pth')
+            by_tool.append(tools(folder, path))
     result = dict(file=name, damage='cut' if cut else 'a bit flipped')
     for end in ('told', 'same', 'silent'):
         result[end] = ends.count(end)
     result['others'] = [e for e in ends if e.startswith('unnamed')]
-    result['tools_named_the_file'] = f'{by_tool} of {BY_TOOL}'
+    result['tools_named_the_file'] = {
+        name: f'{sum(found[name] for found in by_tool)} of {BY_TOOL}'
+        for name in by_tool[0]
+    }
     # Of others, only what has checksums can be told.
     expected = cut or name.startswith(('ours', 'compressed', 'of others.pth'))
     result['missed'] = bool(
@@ -122,6 +154,7 @@ def one_kind(folder: Path, name: str, cut: bool) -> dict:
 def main():
     with tempfile.TemporaryDirectory() as name:
         runs = []
+        draw_dark_and_light(Path(name) / 'data', 4)
         for kind in KINDS:
             for cut in (False, True):
                 runs.append(one_kind(Path(name), kind, cut))
