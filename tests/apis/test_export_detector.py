@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmdet.models.task_modules import AnchorGenerator
 from mmdet.structures import DetDataSample
 from torch.testing import assert_close
 
@@ -46,6 +47,17 @@ def few_proposals(model):
     model.rpn_head.test_cfg.min_bbox_size = 8
 
 
+def anchors_of_each_level(model):
+    model.rpn_head.prior_generator = AnchorGenerator(
+        ratios=[0.5, 1, 2],
+        octave_base_scale=3,
+        scales_per_octave=1,
+        strides=[4, 8, 16, 32, 64],
+        base_sizes=[3, 7, 17, 33, 66],
+        center_offset=0.5,
+    )
+
+
 def bgr(model):
     model.data_preprocessor._channel_conversion = False
 
@@ -59,6 +71,7 @@ CHANGES = [
     without_masks,
     class_agnostic,
     few_proposals,
+    anchors_of_each_level,
     bgr,
     nothing_found,
 ]
@@ -89,6 +102,10 @@ def test_is_what_mmdet_predicts(change, changed):
             assert mask.shape == (len(scores), 28, 28)
 
 
+def fast_rcnn(model):
+    del model.rpn_head
+
+
 def soft_nms(model):
     model.roi_head.test_cfg.nms.type = 'soft_nms'
 
@@ -109,6 +126,7 @@ def seesaw(model):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
+        (fast_rcnn, 'the model is MaskRCNN: only two-stage'),
         (soft_nms, r"roi_head.test_cfg.nms is {'type': 'soft_nms'"),
         (another_head, 'roi_head is PointRendRoIHead: only StandardRoIHead'),
         (max_pooling, r"bbox_roi_extractor is \('RoIAlign', 'max'\): only"),

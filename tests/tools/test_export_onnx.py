@@ -12,6 +12,8 @@ from PIL import Image
 
 from halvit_mm.apis import Predictor
 from halvit_mm.apis.export.comparison import match
+from halvit_mm.apis.export.exporting import make_graph
+from halvit_mm.apis.predict.model import load_model
 
 from ..commands import ROOT
 from ..tiny_detector import CLASSES, TINY, make_run, spread, write_image
@@ -21,10 +23,11 @@ pytest.importorskip('onnx', reason='the extra `export` is not installed')
 runtime = pytest.importorskip('onnxruntime')
 
 TOOL = 'deployment/export_onnx'
-#: Three levels instead of five: the exporter takes its time for each.
+#: Two levels instead of five: the exporter takes its time for each.
 FEW_LEVELS = """
-model['neck'].update(strides=(8, 16), num_outs=3)
-model['rpn_head']['anchor_generator'] = dict(scales=[2], strides=[8, 16, 32])
+model['backbone']['arch'].update(num_layers=1)
+model['neck'].update(strides=(8, 16), num_outs=2)
+model['rpn_head']['anchor_generator'] = dict(scales=[2], strides=[8, 16])
 model['roi_head']['bbox_roi_extractor']['featmap_strides'] = [8, 16]
 """
 MASKS = """
@@ -66,7 +69,21 @@ def exported(run, photo):
 def test_mask_rcnn(exported):
     path, said = exported
     assert f'{path}: ' in said and ' each stored once; ' in said
+    assert 'left to who reads the file: Resize\n' in said
     assert '3 images: 15 of 15 detections' in said, said[-900:]
+    assert 'are among the 15 of the file' in said
+
+
+def test_any_size(exported, run):
+    """Padding is in the file; also of one pixel."""
+    session = runtime.InferenceSession(exported[0])
+    graph = make_graph(load_model(str(run), device='cpu').model)
+    for size in [(77, 51), (33, 150), (1, 1)]:
+        image = torch.rand(1, 3, *size) * 255
+        expected = [output.numpy() for output in graph(image)]
+        found = session.run(None, {'images': image.numpy()})
+        assert len(found[1]) == len(expected[1]) > 0
+        assert match(found, expected).all()
 
 
 def test_who_reads_it_finds_what_the_predictor_finds(exported, run, photo):
@@ -126,6 +143,17 @@ def test_its_command(exported, photo, tmp_path, monkeypatch, capsys):
     runpy.run_path(script, run_name='__main__')
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert (Image.open(tmp_path / 'a.png').size) == (128, 96)
+
+
+@pytest.mark.parametrize('mode', ['I;16', 'F'])
+def test_its_command_takes_8_bits(mode, tmp_path, monkeypatch):
+    """Pillow would cut what is above 255 off."""
+    script, photo = f'{ROOT}/tools/deployment/detect_onnx.py', 'photo.tiff'
+    Image.new(mode, (8, 8)).save(tmp_path / photo)
+    command = [script, 'no.onnx', str(tmp_path / photo), 'a.png']
+    monkeypatch.setattr(sys, 'argv', command)
+    with pytest.raises(AssertionError, match='photo.tiff has more than 8 b'):
+        runpy.run_path(script, run_name='__main__')
 
 
 def test_faster_rcnn_of_one_size(tmp_path, photo):

@@ -48,12 +48,13 @@ def detect(session, image, least=0.5):
 
 if __name__ == '__main__':
     model, photo, out, *least = sys.argv[1:]
-    picture = ImageOps.exif_transpose(Image.open(photo)).convert('RGB')
-    draw = ImageDraw.Draw(picture)
+    picture = ImageOps.exif_transpose(Image.open(photo))
+    assert picture.mode[0] not in 'IF', f'{photo} has more than 8 bits'
+    picture = picture.convert('RGB')
     session = onnxruntime.InferenceSession(model)
     for box, score, name, mask in detect(session, picture, *map(float, least)):
         if mask is not None:
             picture.paste('red', mask=Image.fromarray(mask * np.uint8(90)))
-        draw.rectangle(box.tolist(), outline='red')
+        ImageDraw.Draw(picture).rectangle(box.tolist(), outline='red')
         print(f'{name} {score:.2f}', *(f'{x:.1f}' for x in box))
     picture.save(out)

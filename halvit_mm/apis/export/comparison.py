@@ -1,6 +1,5 @@
 """What a written file computes, beside the model in PyTorch."""
 
-import math
 from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Tuple
 
@@ -15,10 +14,9 @@ from .two_stage import TwoStage
 
 #: Of an image's sides; a file of any size is tried at all of them.
 _FACTORS = (1.0, 0.75, 0.5)
-#: Of the sides that are tried, besides the model's own multiple.
-_MULTIPLE = 32
-#: What the same detection may differ by, in pixels and in score.
-_PIXELS, _SCORE = 0.1, 1e-4
+#: What the same detection may differ by: in pixels, in score, in what any
+#: pixel of its mask is to be foreground.
+_PIXELS, _SCORE, _MASK = 0.1, 1e-4, 0.01
 #: Below it, detections are not looked for.
 _LEAST = 0.05
 
@@ -50,7 +48,7 @@ def compare(
         str(path), providers=['CPUExecutionProvider']
     )
     pairs = []
-    for images in _images(pictures, math.lcm(multiple, _MULTIPLE), size):
+    for images in _images(pictures, multiple, size):
         actual = session.run(None, {'images': images.numpy()})
         with torch.no_grad():
             expected = graph(images)
@@ -58,10 +56,11 @@ def compare(
         pairs.append((actual, [tensor.numpy() for tensor in expected]))
     if isinstance(graph, TwoStage):
         return _compare_detections(pairs)
-    errors = [abs(a - b).max() for pair in pairs for a, b in zip(*pair)]
-    largest = max(abs(b).max() for _, expected in pairs for b in expected)
+    # of numpy, for Python's max passes over what is no number
+    error = np.max([abs(a - b).max() for p in pairs for a, b in zip(*p)])
+    largest = np.max([abs(b).max() for _, expected in pairs for b in expected])
     return (
-        f'{len(pairs)} images: differs by {max(errors):.1e} at most from '
+        f'{len(pairs)} images: differs by {error:.1e} at most from '
         f'PyTorch, in values of up to {largest:.1f}'
     )
 
@@ -70,10 +69,17 @@ def _compare_detections(pairs: List[Tuple]) -> str:
     found = [match(*pair) for pair in pairs]
     total = sum(len(matched) for matched in found)
     same = sum(int(matched.sum()) for matched in found)
+    of_file = sum(int((actual[1] > _LEAST).sum()) for actual, _ in pairs)
+    if not total + of_file:
+        return (
+            f'{len(pairs)} images: nothing is found on them with a score '
+            f'above {_LEAST}, so that nothing is compared: name pictures '
+            'with --check'
+        )
     return (
-        f'{len(pairs)} images: {same} of {total} detections with a score '
-        f'above {_LEAST} are those of PyTorch, to {_PIXELS} pixels and '
-        f'{_SCORE:g} in score'
+        f'{len(pairs)} images: {same} of {total} detections of PyTorch with a '
+        f'score above {_LEAST} are among the {of_file} of the file, to '
+        f'{_PIXELS} pixels, {_SCORE:g} in score and {_MASK} in masks'
     )
 
 
@@ -81,19 +87,22 @@ def match(actual: Sequence, expected: Sequence) -> np.ndarray:
     """Look for detections among others.
 
     Args:
-        actual: Boxes, (N, 4), scores and labels, (N,).
+        actual: Boxes, (N, 4), scores and labels, (N,), and masks, if any.
         expected: The same of M detections.
 
     Returns:
         Of each expected one whose score is above 0.05, whether it is found:
-        with the same label, a score that differs by 1e-4 and corners that
-        differ by 0.1 pixels at most.
+        with the same label, a score that differs by 1e-4, corners that
+        differ by 0.1 pixels and a mask that differs by 0.01 at most.
     """
-    (boxes, scores, labels), looked_for = actual[:3], expected[1] > _LEAST
-    matched = []
-    for box, score, label in zip(*(x[looked_for] for x in expected[:3])):
+    boxes, scores, labels, *masks = actual
+    looked_for, matched = expected[1] > _LEAST, []
+    for box, score, label, *mask in zip(*(x[looked_for] for x in expected)):
         same = (labels == label) & (abs(scores - score) <= _SCORE)
-        matched.append((same & (abs(boxes - box) <= _PIXELS).all(1)).any())
+        same &= (abs(boxes - box) <= _PIXELS).all(1)
+        for ours, theirs in zip(masks, mask):
+            same &= (abs(ours - theirs) <= _MASK).all((1, 2))
+        matched.append(same.any())
     return np.array(matched, bool)
 
 

@@ -1,8 +1,10 @@
 """From a file of weights to an ONNX file that is checked."""
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Dict, List, Optional, Sequence, Tuple
 
+import cv2
 import torch
 from mmdet.models import BaseDetector
 from torch import nn
@@ -14,6 +16,7 @@ from ..predict.model import LoadedModel, load_model
 from .comparison import compare
 from .features import Classifier, Features
 from .onnx_file import check_stored_once, load_onnx, trace, write_onnx
+from .supported import check_any_size
 from .two_stage import TwoStage
 
 #: What of a model is exported.
@@ -52,8 +55,14 @@ def export(
     load_onnx()  # before anything takes time
     if out.suffix != '.onnx':
         raise ValueError(f'{out}: the name of an ONNX file ends in .onnx')
-    if missing := [path for path in pictures if not Path(path).is_file()]:
-        raise FileNotFoundError(f'there is no picture {missing[0]}')
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise OSError(f'{out} cannot be written ({error})') from error
+    for path in pictures:
+        if not cv2.haveImageReader(path):
+            raise ValueError(f'{path} is no image that OpenCV can read')
     if program and size is None:
         raise ValueError(
             'a program of torch.export is for images of one size, for it '
@@ -69,13 +78,18 @@ def export(
             'weights'
         )
     graph = make_graph(loaded.model, part)
+    check_any_size(loaded.model.backbone, size)
     multiple = side_multiple(graph)
-    traced = trace(graph, multiple, size)
-    names = list(getattr(graph, 'names', ()))
-    outputs = len(traced.graph_signature.user_outputs)
-    names = names or [f'feature{i}' for i in range(outputs)]
-    write_onnx(traced, names, out, metadata(loaded, graph, multiple), half)
-    stored = check_stored_once(out, graph, half)
+    try:
+        traced = trace(graph, multiple, size)
+        names = list(getattr(graph, 'names', ()))
+        outputs = len(traced.graph_signature.user_outputs)
+        names = names or [f'feature{i}' for i in range(outputs)]
+        write_onnx(traced, names, out, metadata(loaded, graph, multiple), half)
+    except RuntimeError as error:  # as PyTorch's exporter, page by page
+        why = ' '.join(f'{error}'.split('\n')[:2])
+        raise ValueError(f'{source} cannot be exported: {why}') from error
+    stored = check_stored_once(out, traced, half)
     own, effective = count_parameters(graph)
     untied = stored.megabytes * effective / own
     said.append(
@@ -83,6 +97,14 @@ def export(
         f'them in {stored.tensors} tensors, each stored once; transposes are '
         f'nodes; untied, the tensors would have {untied:.2f} MB'
     )
+    if stored.unused >= 0.005:
+        said.append(
+            f'{stored.unused:.2f} MB of the model are left out: no output '
+            'depends on them'
+        )
+    steps = [step['type'].split('.')[-1] for step in loaded.pipeline]
+    if left := [s for s in steps if not s.startswith(('Load', 'Pack'))]:
+        said.append(f'left to who reads the file: {", ".join(left)}')
     if program:
         torch.export.save(traced, out.with_suffix('.pt2'))
         said.append(f'{out.with_suffix(".pt2")}: the program of torch.export')

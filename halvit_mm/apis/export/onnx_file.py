@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import Graph
 
 from ...checkpoint import atomic_write
 
@@ -24,10 +25,13 @@ class Stored(NamedTuple):
     Attributes:
         megabytes: 10^6 bytes.
         tensors: How many.
+        unused: Megabytes of the model that are not in the file, for no
+            output depends on them.
     """
 
     megabytes: float
     tensors: int
+    unused: float = 0.0
 
 
 def load_onnx() -> Tuple:
@@ -60,8 +64,9 @@ def trace(
 
     Raises:
         ValueError: If the size is no multiple.
+        RuntimeError: If PyTorch cannot follow the model.
     """
-    if size and any(side % multiple for side in size):
+    if size and any(side < 1 or side % multiple for side in size):
         raise ValueError(
             f'the size {tuple(size)} is not a multiple of {multiple}, as the '
             'model takes it'
@@ -97,6 +102,7 @@ def write_onnx(
 
     Raises:
         ValueError: If a matrix does not fit into float16.
+        RuntimeError: If PyTorch has no ONNX for an operator.
         OSError: If the file cannot be written.
     """
     onnx, _ = load_onnx()
@@ -174,12 +180,23 @@ def _arrays(graph, onnx) -> Iterator:
     yield from map(onnx.numpy_helper.to_array, tensors)
 
 
-def check_stored_once(path: Path, graph: nn.Module, half: bool) -> Stored:
-    """Check that a file has the tensors of a module, each of them once.
+def _needed(graph: Graph) -> Set[str]:
+    """Names of the nodes that an output depends on."""
+    needed = {'output'}
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(source.name for source in node.all_input_nodes)
+    return needed
+
+
+def check_stored_once(
+    path: Path, program: ExportedProgram, half: bool
+) -> Stored:
+    """Check that a file has the tensors of a program, each of them once.
 
     Args:
         path: The file; it is removed if it has not.
-        graph: What was exported.
+        program: Of :func:`trace`, what was written.
         half: As for :func:`write_onnx`.
 
     Returns:
@@ -188,13 +205,21 @@ def check_stored_once(path: Path, graph: nn.Module, half: bool) -> Stored:
     Raises:
         ValueError: If its bytes differ by more than 1 %.
     """
-    tensors = [*graph.parameters(), *graph.buffers()]
-    unique = {tensor.data_ptr(): tensor for tensor in tensors}.values()
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    tensors = {**program.constants, **program.state_dict}
+    needed = _needed(program.graph)
+    used, unique = {}, {}
+    for node, name in names.items():
+        tensor = tensors[name]
+        unique[tensor.data_ptr()] = tensor
+        if node in needed:
+            used[tensor.data_ptr()] = tensor
     expected = sum(
         t.numel() * 2
         if half and t.numel() >= HALVED and t.dtype == torch.float32
         else t.nbytes
-        for t in unique
+        for t in used.values()
     )
     stored = stored_weights(path)
     if abs(stored.megabytes * 1e6 - expected) > _TOLERANCE * expected:
@@ -204,4 +229,5 @@ def check_stored_once(path: Path, graph: nn.Module, half: bool) -> Stored:
             f'those of the model {expected / 1e6:.2f}, so that some would be '
             'stored twice or not at all'
         )
-    return stored
+    left_out = [t.nbytes for key, t in unique.items() if key not in used]
+    return stored._replace(unused=sum(left_out) / 1e6)

@@ -1,6 +1,7 @@
 """What a detector is made of, where its tensor-only forward is right."""
 
 from operator import attrgetter
+from typing import Optional, Tuple
 
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.detectors import TwoStageDetector
@@ -44,7 +45,7 @@ def check_detector(model: nn.Module) -> None:
     Raises:
         ValueError: With the part or the setting that is something else.
     """
-    if not isinstance(model, TwoStageDetector):
+    if not (isinstance(model, TwoStageDetector) and model.with_rpn):
         raise _refusal('the model', type(model).__name__, 'two-stage')
     exact, called = dict(_EXACT), dict(_CALLED)
     if model.roi_head.with_mask:
@@ -62,6 +63,25 @@ def check_detector(model: nn.Module) -> None:
     for name in ('rpn_head', 'roi_head'):
         _check_nms(
             f'{name}.test_cfg.nms', attrgetter(name)(model).test_cfg.nms
+        )
+
+
+def check_any_size(
+    backbone: nn.Module, size: Optional[Tuple[int, int]]
+) -> None:
+    """Check that a backbone can be exported for images of any size.
+
+    Args:
+        backbone: The backbone.
+        size: Height and width, where they are fixed.
+
+    Raises:
+        ValueError: If PyTorch's exporter would not come to an end.
+    """
+    if size is None and 'Swin' in (name := type(backbone).__name__):
+        raise ValueError(
+            f'the windows of {name} are not followed for any size: say which, '
+            '--shape HEIGHT WIDTH'
         )
 
 
