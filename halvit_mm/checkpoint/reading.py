@@ -76,7 +76,11 @@ def read_weights(
     content = _entry_of(content, key, path)
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds no weights but {type(content)}')
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    tensors = {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
     if not tensors:
         raise ValueError(f'{path} holds no weights; keys: {list(content)[:9]}')
     others = [k for k in content if k not in tensors and k != HEADER_KEY]

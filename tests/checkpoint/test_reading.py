@@ -256,3 +256,13 @@ def test_map_location(suffix, tmp_path):
     assert equal(loaded(path, map_location='cpu'), state)
     with pytest.raises((ValueError, AssertionError)):
         load_weights(build(PlainViT), path, map_location='cuda:99')
+
+
+def test_names_that_are_no_text_are_left_out(path, said):
+    """A fuzzer's find: a tuple as a name was an error of ``re``."""
+    torch.save({'a.weight': torch.ones(2), (1, 2): torch.ones(2)}, path)
+    assert list(read_state_dict(path)) == ['a.weight']
+    assert 'left out (1): [(1, 2)]' in said[0]
+    torch.save({'state_dict': {(1, 2): torch.ones(2)}}, path)
+    with pytest.raises(ValueError, match='holds no weights'):
+        read_state_dict(path)
