@@ -2,12 +2,15 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from mmdet.models.task_modules import AnchorGenerator
 from mmdet.structures import DetDataSample
 from torch.testing import assert_close
 
+from halvit_mm.apis.export import comparison
+from halvit_mm.apis.export.comparison import match
 from halvit_mm.apis.export.supported import check_detector
 from halvit_mm.apis.export.two_stage import TwoStage
 
@@ -98,6 +101,7 @@ def test_is_what_mmdet_predicts(change, changed):
         assert_close(scores, found.scores, rtol=0, atol=1e-6)
         assert torch.equal(labels, found.labels)
         assert bool(masks) == changed.roi_head.with_mask
+        assert len(graph.names) == 3 + len(masks)
         for mask in masks:
             assert mask.shape == (len(scores), 28, 28)
 
@@ -138,3 +142,27 @@ def test_other_detectors_are_refused(change, message, changed):
     change(changed)
     with pytest.raises(ValueError, match=f'{message}.*--part features'):
         check_detector(changed)
+
+
+def one_detection(box=0.0, score=0.9, label=1, mask=0.5):
+    """Boxes, scores, labels and masks."""
+    boxes, masks = np.full((1, 4), box), np.full((1, 28, 28), mask)
+    return [boxes, np.array([score]), np.array([label]), masks]
+
+
+def test_what_is_the_same_detection():
+    assert match(one_detection(0.05, mask=0.505), one_detection()).all()
+    for change in (
+        dict(box=0.2),
+        dict(score=0.8),
+        dict(label=0),
+        dict(mask=1),
+    ):
+        assert not match(one_detection(**change), one_detection()).any()
+
+
+def test_detections_that_only_the_file_has_are_counted():
+    pair = (one_detection(), one_detection(score=0.04))
+    assert ' 0 of 0 ' in (said := comparison.describe([pair]))
+    assert 'among the 1 of the file' in said
+    assert 'nothing is compared' in comparison.describe([pair[1:] * 2])

@@ -55,7 +55,7 @@ def compare(
         expected = [expected] if torch.is_tensor(expected) else expected
         pairs.append((actual, [tensor.numpy() for tensor in expected]))
     if isinstance(graph, TwoStage):
-        return _compare_detections(pairs)
+        return describe(pairs)
     # of numpy, for Python's max passes over what is no number
     error = np.max([abs(a - b).max() for p in pairs for a, b in zip(*p)])
     largest = np.max([abs(b).max() for _, expected in pairs for b in expected])
@@ -65,7 +65,15 @@ def compare(
     )
 
 
-def _compare_detections(pairs: List[Tuple]) -> str:
+def describe(pairs: List[Tuple]) -> str:
+    """Count the detections that two have in common.
+
+    Args:
+        pairs: Of each image, ``actual`` and ``expected`` of :func:`match`.
+
+    Returns:
+        A sentence.
+    """
     found = [match(*pair) for pair in pairs]
     total = sum(len(matched) for matched in found)
     same = sum(int(matched.sum()) for matched in found)
