@@ -2,6 +2,7 @@
 
 from .calibration import Compressing, calibrate
 from .config import CalibrationConfig, FiPSConfig, PruneConfig
+from .execution import EXECUTIONS, convert
 from .export import (
     CompressedFile,
     is_compressed_file,
@@ -11,7 +12,7 @@ from .export import (
     save_compressed,
 )
 from .factorized_weight import SharedBase
-from .fips import EXECUTIONS, Compression, convert, plan_compression, prepare
+from .fips import Compression, plan_compression, prepare
 from .low_rank import tied_layers
 from .masks import scopes_of
 from .parametrization import factors

@@ -17,8 +17,7 @@ from .architecture import with_groups
 from .config import FiPSConfig
 from .decomposition import decompose
 from .factor_training import FactorTraining
-from .low_rank import to_low_rank
-from .parametrization import factors, materialize
+from .parametrization import factors
 from .structure import (
     Structure,
     attach_structure,
@@ -26,10 +25,6 @@ from .structure import (
     structure_of,
 )
 from .targets import Group, Unit, find_groups
-
-#: ``materialize`` multiplies base and factor once: dense weights again, as
-#: fast as the original. ``low_rank`` computes ``(x U) V`` at every call.
-EXECUTIONS = dict(materialize=materialize, low_rank=to_low_rank)
 
 
 @dataclass
@@ -159,7 +154,8 @@ def plan_compression(model: nn.Module, config: FiPSConfig) -> Compression:
     if tied and config.method == 'obs':
         say(
             f'{len(tied)} tied layers, such as {tied[0]}: the brain surgeon '
-            "treats weights that are used once, fips.method='gmp' instead"
+            "treats weights that are used once, fips.method='gmp' instead",
+            WARNING,
         )
         config = replace(config, method='gmp')
     compression = Compression(model, config)
@@ -243,25 +239,3 @@ def prepare(model: nn.Module, config: FiPSConfig) -> Compression:
     compression = plan_compression(model, config)
     factorize(compression)
     return compression
-
-
-def convert(model: nn.Module, execution: str = 'materialize') -> int:
-    """Choose how a compressed model computes, for inference.
-
-    Args:
-        model: The model; it is changed. It can be trained as a dense one
-            afterwards, but is no longer compressed.
-        execution: One of :data:`EXECUTIONS`.
-
-    Returns:
-        Number of weights.
-
-    Raises:
-        ValueError: For an unknown execution, or one that a layer does not
-            know.
-    """
-    if execution not in EXECUTIONS:
-        raise ValueError(
-            f'execution={execution!r}: choose one of {list(EXECUTIONS)}'
-        )
-    return EXECUTIONS[execution](model)

@@ -13,6 +13,7 @@ from halvit_mm.compression import (
     FiPSConfig,
     calibrate,
     factors,
+    fips,
     plan_compression,
 )
 from halvit_mm.compression.activations import ActivationStore, capture
@@ -154,7 +155,10 @@ def test_a_low_rank_is_fitted_to_the_inputs(tmp_path):
     assert max(error.after for error in errors) < 0.9
 
 
-def test_tied_layers_are_pruned_gradually_instead(caplog, tmp_path):
+def test_tied_layers_are_pruned_gradually_instead(monkeypatch):
+    said = []
+    monkeypatch.setattr(fips, 'say', lambda text, level: said.append(text))
+
     class TwoUses(nn.Linear):
         num_uses = 2
 
@@ -162,6 +166,7 @@ def test_tied_layers_are_pruned_gradually_instead(caplog, tmp_path):
     model.blocks[0].mlp.fc1.__class__ = TwoUses
     compression = plan_compression(model, CONFIG)
     assert compression.config.method == 'gmp'
+    assert said[0].startswith('1 tied layers, such as blocks.0.mlp.fc1')
 
 
 def test_it_goes_on_to_the_same_result(tmp_path):

@@ -213,8 +213,8 @@ def test_a_backbone_alone_stays_one(setting, tmp_path, how):
         assert own['layers.3.ffn.layers.0.0.weight'].shape == (32, 24)
         for name, value in own.items():
             assert_close(value, names[f'backbone.{name}'], rtol=0, atol=0)
-    stored, dense = count_parameters(model.backbone)[0], len(state)
-    assert stored < sum(v.numel() for v in state.values()) and dense
+    stored, _ = count_parameters(model.backbone)
+    assert stored < sum(value.numel() for value in state.values())
 
 
 def test_a_pruned_model_is_a_plain_one(setting, tmp_path):

@@ -152,7 +152,9 @@ def _copy_others(
         if not name.startswith(tied) and not name.endswith('.variant')
     }
     missing, unknown = model.load_state_dict(others, strict=False)
-    left = [n for n in missing if not n.startswith((*tied, 'backbone.var'))]
+    left = [
+        n for n in missing if not n.startswith((*tied, 'backbone.variant'))
+    ]
     if left or unknown:
         raise ValueError(
             f'the tied model differs beyond its layers: missing {left[:3]}, '
