@@ -114,7 +114,9 @@ def measure(
 
 def _damped(covariance: Tensor) -> Tensor:
     """The Hessian, in double precision and positive definite."""
-    hessian = covariance.double()
+    # Rounding in float32 leaves it a little asymmetric, which its inverse
+    # would multiply until it is not positive definite any more.
+    hessian = (covariance.double() + covariance.t().double()) / 2
     ridge = DAMPING * hessian.diagonal().mean().clamp_min(1e-12)
     return hessian + ridge * torch.eye(len(hessian)).to(hessian)
 
