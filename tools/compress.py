@@ -15,17 +15,6 @@ when it is started again.
 import argparse
 from pathlib import Path
 
-from rich.console import Group
-from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-
 from halvit_mm.apis.cli import (
     add_config_options,
     add_unsafe_load,
@@ -34,6 +23,7 @@ from halvit_mm.apis.cli import (
 )
 from halvit_mm.apis.compress import (
     WAYS,
+    LiveErrors,
     compress_checkpoint,
     print_plan,
     read_settings,
@@ -87,43 +77,15 @@ def main():
         epochs=args.epochs,
     )
     out = Path(args.out)
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns)
-    task = bar.add_task('calibrate', total=None)
-    errors = {}
+    with LiveErrors() as live:
 
-    def render():
-        table = Table('unit', 'error now')
-        for unit, error in errors.items():
-            table.add_row(unit, f'{error:.4f}')
-        return Group(bar, table)
+        def plan(compression, plans):
+            print_plan(compression, plans, out)
+            live.start()
 
-    live = Live(get_renderable=render)
-
-    def plan(compression, plans):
-        print_plan(compression, plans, out)
-        steps = config.epochs * config.num_batches
-        bar.update(task, total=steps * len(plans))
-        live.start()
-
-    def report(progress):
-        errors.update(progress.losses)
-        bar.update(
-            task,
-            completed=progress.passes_done * progress.total + progress.step,
-        )
-
-    try:
         result = compress_checkpoint(
-            cfg, args.checkpoint, config, out, plan, report, args.device
+            cfg, args.checkpoint, config, out, plan, live.update, args.device
         )
-    finally:
-        live.stop()
     print(
         f'{result.original_bytes / 1e6:.2f} MB -> '
         f'{result.file_bytes / 1e6:.2f} MB: {out}/compressed.safetensors'

@@ -70,12 +70,13 @@ def calibrate(
     folder.mkdir(parents=True, exist_ok=True)
     original.eval()
     config = compression.config
-    errors = []
-    for number, units in enumerate(compression.passes):
+    errors, passes = [], compression.passes
+    for number, units in enumerate(passes):
         originals = {u.name: original.get_submodule(u.name) for u in units}
         digest = digest_of(originals, batches, config)
         state = State(folder / f'pass{number}.pt', digest)
-        run = Pass(config, compression.training_of(units), state, number)
+        trained = compression.training_of(units)
+        run = Pass(config, trained, state, number, len(passes))
         saved = state.load()
         if saved is not None and 'errors' in saved:
             run.restore(saved)

@@ -38,12 +38,14 @@ class Progress(NamedTuple):
         step: Steps done in this pass.
         total: Steps of this pass.
         passes_done: Passes before this one.
+        passes: All passes.
         losses: Unit -> its last loss, relative to its output's energy.
     """
 
     step: int
     total: int
     passes_done: int
+    passes: int
     losses: Dict[str, float]
 
 
@@ -55,6 +57,7 @@ class Pass:
         trained: What of the units is trained.
         state: Where states are saved.
         number: Passes before this one.
+        passes: All passes.
     """
 
     def __init__(
@@ -63,12 +66,14 @@ class Pass:
         trained: Trained,
         state: State,
         number: int,
+        passes: int,
     ) -> None:
         self.config = config
         self.trained = trained
         self.units = trained.units
         self.state = state
         self.number = number
+        self.passes = passes
         self.device = next(self.units[0].module.parameters()).device
 
     def run(
@@ -112,7 +117,7 @@ class Pass:
         with all_trained(trained.parameters()):
             for step in range(first, total + 1):
                 losses = self._step(step, store, optimizer)
-                report(Progress(step, total, self.number, losses))
+                report(Progress(step, total, self.number, self.passes, losses))
                 if step % config.save_interval == 0 and step < total:
                     adam = optimizer.state_dict()
                     self._save(step=step, before=before, optimizer=adam)

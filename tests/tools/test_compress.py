@@ -112,6 +112,9 @@ def test_what_it_writes(out, stdout):
     assert 'SVD error' in stdout and str(rank) in stdout
     flat = ' '.join(stdout.split())
     assert '1 pass of 6 steps: gmp, sparsity 0.75, over the group' in flat
+    # A log gets lines instead of a bar.
+    assert '3 of 6 steps, error now at most 0.' in flat
+    assert '6 of 6 steps' in flat
     table = (out / 'report.md').read_text()
     assert '| layers.3.ffn |' in table
     assert_picture(out / 'report.png')

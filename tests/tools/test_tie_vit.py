@@ -53,6 +53,7 @@ def test_the_tool(folder, tmp_path):
     out, vit = tmp_path / 'out', folder / 'vit.pth'
     command = ('model_converters/tie_vit', CONFIG, vit, '--images', 16)
     said = tool(*command, out=out, options=given).stdout
+    assert ' steps, error now at most ' in said
     assert 'layers.3.attn' in said and f'load_from={out}/tied.saf' in said
     cfg = load_config(str(CONFIG), options(folder))
     model = build_model(cfg)

@@ -13,15 +13,13 @@ when it is started again.
 import argparse
 from pathlib import Path
 
-from rich.progress import Progress
-
 from halvit_mm.apis.cli import (
     add_config_options,
     add_unsafe_load,
     errors_in_short,
     read_config,
 )
-from halvit_mm.apis.compress import read_settings, tie
+from halvit_mm.apis.compress import LiveErrors, read_settings, tie
 from halvit_mm.apis.table import Table
 
 
@@ -45,18 +43,9 @@ def main():
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     config = read_settings(cfg, 'tie', args.images, epochs=args.epochs)
-    with Progress() as bar:
-        task = bar.add_task('calibrate', total=None)
-
-        def report(progress):
-            bar.update(
-                task,
-                description=f'pass {progress.passes_done + 1}',
-                total=progress.total,
-                completed=progress.step,
-            )
-
-        errors = tie(cfg, args.checkpoint, config, Path(args.out), report)
+    with LiveErrors() as live:
+        live.start()
+        errors = tie(cfg, args.checkpoint, config, Path(args.out), live.update)
     rows = [
         {
             'unit': error.name,

@@ -5,6 +5,7 @@ from .checkpoint import compress_checkpoint, compressed_config, load_original
 from .data import calibration_batches
 from .dense import dense_model, save_dense
 from .estimate import UnitPlan, estimate
+from .live import LiveErrors
 from .report import print_plan, write_report
 from .settings import WAYS, read_settings
 from .tying import tie
@@ -12,6 +13,7 @@ from .tying import tie
 __all__ = [
     'WAYS',
     'CompressionResult',
+    'LiveErrors',
     'UnitPlan',
     'calibration_batches',
     'compress',

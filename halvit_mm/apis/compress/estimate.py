@@ -10,7 +10,6 @@ from ...compression.activations import ActivationStore, capture
 from ...compression.parametrization import all_trained
 from ..timing import Clock
 
-
 #: What the rest takes, in epochs of the steps: activations, the closed form,
 #: errors. A ViT-S on a CPU: 3.5 beside 4.
 _OTHER_EPOCHS = 3.5
