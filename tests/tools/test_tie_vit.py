@@ -54,6 +54,7 @@ def test_the_tool(folder, tmp_path):
     command = ('model_converters/tie_vit', CONFIG, vit, '--images', 16)
     said = tool(*command, out=out, options=given).stdout
     assert ' steps, error now at most ' in said
+    assert 'of which variant' not in said  # that of the config, no guess
     assert 'layers.3.attn' in said and f'load_from={out}/tied.saf' in said
     cfg = load_config(str(CONFIG), options(folder))
     model = build_model(cfg)

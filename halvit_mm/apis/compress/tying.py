@@ -151,10 +151,11 @@ def _copy_others(
         for name, value in original.state_dict().items()
         if not name.startswith(tied) and not name.endswith('.variant')
     }
+    for name, value in model.state_dict().items():
+        if name.endswith('.variant'):  # its own
+            others[name] = value
     missing, unknown = model.load_state_dict(others, strict=False)
-    left = [
-        n for n in missing if not n.startswith((*tied, 'backbone.variant'))
-    ]
+    left = [name for name in missing if not name.startswith(tied)]
     if left or unknown:
         raise ValueError(
             f'the tied model differs beyond its layers: missing {left[:3]}, '
