@@ -17,6 +17,7 @@ from torch.utils.flop_counter import (
 )
 
 from ..compression import SharedBase, factors
+from ..models import CompressedBackbone
 from .fake_data import fake_batch, image_size
 from .table import Table
 
@@ -46,6 +47,18 @@ def build_model(cfg: Config) -> nn.Module:
         preprocessor = copy.deepcopy(cfg.data_preprocessor)  # it is changed
         model.setdefault('data_preprocessor', preprocessor)
     return MODELS.build(model)
+
+
+def build_counted(cfg: Config) -> nn.Module:
+    """Build a config's model so that its stored parameters can be counted.
+
+    Which entries of a compressed backbone are pruned only its file tells.
+    """
+    model = build_model(cfg)
+    for module in model.modules():
+        if isinstance(module, CompressedBackbone) and module.checkpoint:
+            module.init_weights()
+    return model
 
 
 def count_parameters(module: nn.Module) -> Tuple[int, int]:
@@ -137,7 +150,7 @@ def model_info(
         An entry for each child of the model that has parameters, and one for
         the whole model at the end.
     """
-    model = build_model(cfg)
+    model = build_counted(cfg)
     forward = forward_pass(cfg, size or image_size(cfg), model)
     with flop_counter() as counter:
         forward()

@@ -23,7 +23,11 @@ from halvit_mm.apis.compress import (
     read_settings,
 )
 from halvit_mm.apis.compress import compress as compress_backbone
-from halvit_mm.apis.model_info import build_model, count_parameters
+from halvit_mm.apis.model_info import (
+    build_counted,
+    build_model,
+    count_parameters,
+)
 from halvit_mm.checkpoint import load_weights, read_header
 from halvit_mm.compression import (
     CalibrationConfig,
@@ -279,8 +283,7 @@ def test_what_is_compressed_already_is_refused(out, setting, tmp_path):
 
 def test_parameters_are_counted_without_what_is_pruned(out):
     report = json.loads((out / 'report.json').read_text())
-    model = build_model(load_config(str(out / 'config.py')))
-    model.init_weights()
+    model = build_counted(load_config(str(out / 'config.py')))
     dense = count_parameters(build_model(load_config(str(CONFIG), OPTIONS)))
     stored, effective = count_parameters(model)
     saved = report['dense_parameters'] - report['parameters']

@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 
-from halvit_mm.apis.model_info import build_model, count_parameters
+from halvit_mm.apis.model_info import build_counted, count_parameters
 from halvit_mm.apis.timing import device_name
 from halvit_mm.engine import PeakToFinalHook
 
@@ -221,7 +221,7 @@ def read_result(run: Run, study: Study, folder: Path, jobs: int = 1) -> Dict:
         metrics = scores.pop('metrics')
         if study.tests:
             scores['test'] = _logged(folder / 'test', study.metric)
-        stored, effective = count_parameters(build_model(run.cfg))
+        stored, effective = count_parameters(build_counted(run.cfg))
         return dict(
             **result,
             stored=stored,
